@@ -1,0 +1,197 @@
+"""Runtime and Sandbox: the two protocols that every back end implements, and the values they trade in.
+
+A runtime makes sandboxes from images. A sandbox is one root filesystem that can be *booted*: each boot starts
+the trusted PID 1 with orders (`trusted_runtime/orders.py`) and gives a live console; `stop` kills every process
+and keeps the filesystem. So judging "the same machine, everything killed" is stop, then boot with other orders.
+
+`tests/contracts/test_sandbox.py` says in code what each method promises; every back end passes it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+from pexpect.spawnbase import SpawnBase
+
+from terminal_gym.errors import UnknownName
+from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.trusted_runtime.orders import Orders
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that a runtime holds."""
+
+    name: str
+    digest: str  # "sha256:…": content address in that runtime's store
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    user: str = ""  # "": root
+    substituted: str = ""  # what stands in for an upstream base image, "" if nothing does
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What to start."""
+
+    image: str  # image name, see Image.name
+    name: str  # deterministic for (run, task, attempt): a lost reply is adopted, not doubled
+    limits: Limits = field(default_factory=Limits)
+    share_network_of: str | None = (
+        None  # name of a sandbox whose network namespace this one joins (live judging)
+    )
+    no_new_privileges: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)  # added to the owner labels
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What a helper process in a sandbox did; a timeout is a result, not an exception."""
+
+    exit_code: int  # 128 + signal where a signal ended it
+    stdout: bytes  # capped
+    stderr: bytes
+    timed_out: bool = False
+    truncated: bool = False
+
+
+class Console(Protocol):
+    """The terminal of a booted sandbox."""
+
+    @property
+    def stream(self) -> SpawnBase[bytes]:
+        """A live pexpect object: `spawn` on a PTY, or `SocketSpawn` on the Engine's attached stream."""
+        ...
+
+    def resize(self, rows: int, cols: int) -> None: ...
+
+    def init_pid(self) -> int | None:
+        """PID 1's process id as this host sees it, None where this process may not read the host's /proc."""
+        ...
+
+    def ask_for_hint(self) -> None:
+        """Ask PID 1 to print, on the terminal, that the foreground process waits for input once it does."""
+        ...
+
+    def exit_code(self) -> int | None:
+        """Status of PID 1 once the sandbox's processes are gone, None before."""
+        ...
+
+
+class Sandbox(Protocol):
+    """One isolated root filesystem, booted or stopped; a context manager whose end is `close`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image(self) -> Image: ...
+
+    def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Console:
+        """Start PID 1 with `orders`; returns once it has accepted them.
+
+        Raises:
+            NoShell: The image has none of the wanted shells.
+            StartFailed: PID 1 did not come up before the deadline, or refused its orders.
+            RuntimeUnavailable: The daemon does not answer.
+        """
+        ...
+
+    def run(
+        self,
+        argv: list[str],
+        *,
+        timeout_s: float,
+        user: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+    ) -> ExecResult:
+        """Run a helper beside the shell; needs a booted sandbox. Not for anything that decides a verdict."""
+        ...
+
+    def stop(self) -> None:
+        """Kill every process at once, no grace; the filesystem stays. Safe to call again."""
+        ...
+
+    def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
+        """Return a tar of `path` (absolute) as it is, untrusted; None where nothing is there.
+
+        Raises:
+            OversizedArchive: More than `limit_bytes` would come; nothing was copied.
+        """
+        ...
+
+    def written_bytes(self) -> int:
+        """Apparent size of what was written above the image, in bytes."""
+        ...
+
+    def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
+        """Paths added, changed or deleted since the image; untrusted names."""
+        ...
+
+    def close(self) -> None:
+        """Remove it and all it holds. Safe to call again; leaves nothing behind."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Runtime(Protocol):
+    """Makes sandboxes; one per process and kind, safe to use from many threads."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self) -> None:
+        """Raise RuntimeUnavailable, with what to do about it, where sandboxes cannot be started."""
+        ...
+
+    def image(self, name: str) -> Image:
+        """Return the image of that name.
+
+        Raises:
+            ImageMissing: The store does not hold it.
+        """
+        ...
+
+    def build(self, recipe: ImageRecipe, *, log: object = None) -> Image:
+        """Make the image of `recipe`, or return it where it exists already.
+
+        Raises:
+            BuildFailed: The recipe does not build.
+        """
+        ...
+
+    def start(self, spec: SandboxSpec) -> Sandbox:
+        """Return a sandbox that is created and not yet booted."""
+        ...
+
+    def reap(self) -> tuple[str, ...]:
+        """Remove what dead owners left; returns the names of what was removed."""
+        ...
+
+    def close(self) -> None:
+        """Close every sandbox that this runtime still holds."""
+        ...
+
+
+RUNTIMES = {
+    "docker": "terminal_gym.sandbox.container:Docker",
+    "podman": "terminal_gym.sandbox.container:Podman",
+    "namespace": "terminal_gym.sandbox.namespace:Namespace",
+}
+
+
+def open_runtime(name: str) -> Runtime:
+    """Return the runtime of that name; what it names is imported only now."""
+    if name not in RUNTIMES:
+        raise UnknownName("runtime", name, known=RUNTIMES)
+    return cast(Runtime, pkgutil.resolve_name(RUNTIMES[name])())

@@ -1,0 +1,148 @@
+"""What was asked: one frozen task, its limits and its validator, with a content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+Mode = Literal["artifacts", "restart", "live"]
+MODES: tuple[Mode, ...] = ("artifacts", "restart", "live")
+
+
+@dataclass(frozen=True, order=True)
+class TaskRef:
+    """Names one task: `namespace/name`, which is also its gymnasium id."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an episode may use; each runtime says in `doctor` which of these it can enforce."""
+
+    agent_s: float = 360.0  # wall-clock seconds from the first prompt to the end of the agent's work
+    verifier_s: float = 60.0  # wall-clock seconds for the whole judgement
+    steps: int | None = None  # environment steps; None: no limit
+    cpus: float = 1.0  # cores
+    memory_mb: int = 2048  # MiB, swap included
+    pids: int = 256  # processes and threads
+    disk_mb: int = 2048  # MiB written above the image
+    network: bool = False  # True: the sandbox reaches the network
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """How the task's root filesystem is named and made.
+
+    A Dockerfile stage named `base` installs packages. On the `host` root filesystem that stage is replaced
+    by the machine's own root, if every command in `host_commands` exists there.
+    """
+
+    name: str  # image name, e.g. "tgym/count-words:3f2a…"; pulled or built under this name
+    context: Path | None = None  # build context folder; None: the image is pulled, never built
+    dockerfile: str = "Dockerfile"  # relative to `context`
+    host_commands: tuple[str, ...] = ()  # commands that the host must have to stand in for stage `base`
+    host_allowed: bool = False  # whether the machine's own root may stand in at all
+
+
+@dataclass(frozen=True)
+class ValidatorSpec:
+    """How the final state is judged."""
+
+    tests: Path  # folder copied into the verifier, never into the agent's sandbox before the stop signal
+    mode: Mode = "artifacts"
+    artifacts: tuple[str, ...] = ()  # absolute paths that cross into the pristine verifier (`artifacts` mode)
+    expected: tuple[
+        str, ...
+    ] = ()  # pytest node ids fixed beforehand; empty: collected once in a pristine sandbox
+    tested_code_user: Literal["nobody", "root"] = "nobody"  # who runs what the tests spawn
+    own_conftest: bool = False  # load the author's conftest.py from `tests` (never from above it)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A reference (or partial) solution: a script, or keystrokes for the terminal.
+
+    Exactly one of the two is set.
+    """
+
+    script: str | None = None
+    keystrokes: tuple[Keystrokes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Keystrokes:
+    """One entry of a solution.yaml; source: Terminal-Bench 1.0."""
+
+    command: str
+    append_enter: bool = True
+    block: bool = False  # wait until the shell is back at its prompt
+    min_timeout_s: float = 0.0  # wait at least this long
+    max_timeout_s: float = 180.0  # wait at most this long
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task, as asked. Nothing in it has a process behind it."""
+
+    ref: TaskRef
+    folder: Path
+    instruction: str
+    image: ImageRecipe
+    validator: ValidatorSpec
+    limits: Limits = field(default_factory=Limits)
+    solution: Solution | None = None
+    partial: Solution | None = None  # a solution that does some of the work and must not pass
+    workdir: str | None = None  # None: the image's own
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, object] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # labels; never interpreted
+
+    def content_hash(self) -> str:
+        """Return 64 hex digits over everything that can change a verdict: text, limits, validator, files.
+
+        The folder's place on disk and `metadata` do not count; every file below the build context and the
+        tests folder does, by relative name, executable bit and content.
+        """
+        digest = hashlib.sha256()
+        plain = {
+            "instruction": self.instruction,
+            "limits": asdict(self.limits),
+            "validator": {k: v for k, v in asdict(self.validator).items() if k != "tests"},
+            "workdir": self.workdir,
+            "env": dict(self.env),
+        }
+        digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
+        digest.update(tree_hash(self.validator.tests).encode())
+        if self.image.context is not None:
+            digest.update(tree_hash(self.image.context).encode())
+        else:
+            digest.update(self.image.name.encode())
+        return digest.hexdigest()
+
+
+def tree_hash(folder: Path) -> str:
+    """Return 64 hex digits over the files below `folder`: name, executable bit, content or link target."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
+        name = path.relative_to(folder).as_posix()
+        if "__pycache__" in path.parts:
+            continue
+        if path.is_symlink():
+            body, kind = str(path.readlink()).encode(), "link"
+        elif path.is_file():
+            body, kind = path.read_bytes(), "exec" if path.stat().st_mode & 0o100 else "file"
+        else:
+            continue
+        digest.update(f"{kind} {len(name)} {name} {len(body)} ".encode() + body)
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""What happened: observations, actions, steps, outcomes, and the timed bytes of the terminal. Frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["passed", "failed", "broken"]
+CheckOutcome = Literal["passed", "failed", "skipped", "error", "missing"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Bytes that crossed the PTY at one moment."""
+
+    at_s: float  # seconds since the session began, monotonic
+    direction: Literal["out", "in", "resize"]
+    data: bytes  # "resize": b"COLSxROWS"
+
+
+@dataclass(frozen=True)
+class Action:
+    """What the agent does next: bytes to type, in order, and whether it is finished.
+
+    `keys` holds literal text and named keys already translated to bytes. `command` is set by the `bash`
+    codec, which wants one command's output and exit code back.
+    """
+
+    keys: tuple[bytes, ...] = ()
+    command: str | None = None
+    wait_s: float | None = None  # upper bound for this step; None: the environment's default
+    submit: bool = False
+    text: str = ""  # what the agent said, verbatim
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the agent sees after a step."""
+
+    screen: str  # rows joined by newlines, trailing blanks cut
+    output: str  # plain text that appeared since the action, head and tail kept where it is long
+    cursor: tuple[int, int]  # (row, column), from 0
+    exit_code: int | None = None  # of the last command, where the shell reported one
+    settled_by: str = ""  # the fact that ended the wait: see terminal/settle.py
+    complaint: str = ""  # why the action was not carried out, in words a model can act on
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action and what came of it."""
+
+    action: Action
+    observation: Observation
+    began_s: float  # seconds since the episode began
+    ended_s: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of the validator."""
+
+    id: str  # pytest node id
+    outcome: CheckOutcome
+    detail: str = ""  # the end of the failure text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode ended. `reward` is None exactly where `status` is broken."""
+
+    status: Status
+    reward: float | None
+    reason: str = ""  # "" where passed; else e.g. "checks", "agent_fault: timeout", "SandboxLost: …"
+    checks: tuple[Check, ...] = ()
+    integrity: tuple[str, ...] = ()  # flags: what a weaker mode could not rule out
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The frozen record of one episode."""
+
+    task: str  # task ref
+    task_hash: str
+    agent: str
+    runtime: str
+    image_digest: str
+    attempt: int
+    seed: int | None
+    steps: tuple[Step, ...]
+    outcome: Outcome
+    seconds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # wall clock per phase: start, agent, verify, close
+    frames: tuple[Frame, ...] = ()
+    rows: int = 40
+    cols: int = 160
