@@ -1,28 +1,33 @@
-# The two commands: `make demo` and `make test`, each from a bare checkout.
+# The two commands: `make demo` and `make test`, each from a bare checkout. Both share one virtual environment.
 PYTHON ?= python3
 VENV := .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint format clean
 
-$(VENV)/.core: pyproject.toml
+$(VENV)/core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable .
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
 
-$(VENV)/.dev: $(VENV)/.core
-	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+$(VENV)/dev: $(VENV)/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
 
-demo: $(VENV)/.core
-	$(VENV)/bin/python examples/demo.py
+demo: $(VENV)/core
+	$(BIN)/python examples/demo.py
 
-lint: $(VENV)/.dev
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(BIN)/python -m pytest
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 clean:
 	rm -rf $(VENV)
