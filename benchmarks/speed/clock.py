@@ -60,7 +60,7 @@ def milliseconds(work: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def machine_facts() -> dict[str, str | int]:
+def machine_facts() -> dict[str, str | int | float]:
     """Return what a reader must know to place a number: processor count, kernel, Python, commit."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
