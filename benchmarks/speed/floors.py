@@ -40,7 +40,7 @@ def engine(client: docker.APIClient, image: str) -> Iterator[SpawnBase[bytes]]:
         attached = client.attach_socket(made["Id"], {"stdin": 1, "stdout": 1, "stream": 1})
         raw: socket.socket = getattr(attached, "_sock", attached)
         client.start(made["Id"])
-        stream = tuned(SocketSpawn(raw, timeout=30))
+        stream: SocketSpawn[bytes] = tuned(SocketSpawn(raw, timeout=30))
         stream.expect_exact(PROMPT)
         yield stream
         attached.close()
@@ -59,7 +59,7 @@ def namespaces(lower: Path = Path("/")) -> Iterator[SpawnBase[bytes]]:
         f'mount -t proc proc {place}/m/proc && exec chroot {place}/m /bin/bash -c "{SHELL}"'
     )
     argv = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "sh", "-c", setup]
-    stream = tuned(
+    stream: pexpect.spawn[bytes] = tuned(
         pexpect.spawn(
             "unshare", argv, timeout=30, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "xterm"}
         )
