@@ -20,7 +20,7 @@ import pexpect
 from pexpect.socket_pexpect import SocketSpawn
 from pexpect.spawnbase import SpawnBase
 
-Spawn = TypeVar("Spawn", bound=SpawnBase[bytes])
+Spawn = TypeVar("Spawn", bound="SpawnBase[bytes]")
 PROMPT = b"floor# "
 SHELL = f"PS1='{PROMPT.decode()}' exec bash --norc --noprofile -i"
 
