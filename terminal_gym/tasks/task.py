@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,6 +54,7 @@ class ImageRecipe:
     dockerfile: str = "Dockerfile"  # relative to `context`
     host_commands: tuple[str, ...] = ()  # commands that the host must have to stand in for stage `base`
     host_allowed: bool = False  # whether the machine's own root may stand in at all
+    exclude: tuple[str, ...] = ()  # shell patterns; names directly in `context` that never enter the build
 
 
 @dataclass(frozen=True)
@@ -125,24 +128,33 @@ class Task:
         digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
         digest.update(tree_hash(self.validator.tests).encode())
         if self.image.context is not None:
-            digest.update(tree_hash(self.image.context).encode())
+            digest.update(tree_hash(self.image.context, exclude=self.image.exclude).encode())
         else:
             digest.update(self.image.name.encode())
         return digest.hexdigest()
 
 
-def tree_hash(folder: Path) -> str:
-    """Return 64 hex digits over the files below `folder`: name, executable bit, content or link target."""
+def tree_hash(folder: Path, *, exclude: tuple[str, ...] = ()) -> str:
+    """Return 64 hex digits over the files below `folder`: name, executable bit, content or link target.
+
+    Names directly in `folder` that match a shell pattern of `exclude` do not count, nor do byte-code caches.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
         name = path.relative_to(folder).as_posix()
-        if "__pycache__" in path.parts:
+        parts = path.relative_to(folder).parts
+        if "__pycache__" in parts or is_excluded(parts[0], exclude):
             continue
         if path.is_symlink():
-            body, kind = str(path.readlink()).encode(), "link"
+            body, kind = os.fsencode(path.readlink()), "link"
         elif path.is_file():
             body, kind = path.read_bytes(), "exec" if path.stat().st_mode & 0o100 else "file"
         else:
             continue
-        digest.update(f"{kind} {len(name)} {name} {len(body)} ".encode() + body)
+        digest.update(os.fsencode(f"{kind} {len(name)} {name} {len(body)} ") + body)
     return digest.hexdigest()
+
+
+def is_excluded(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether the first part of a path relative to the build context stays out of the build."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
