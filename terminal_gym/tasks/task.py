@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 Mode = Literal["artifacts", "restart", "live"]
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")  # a task's name: what a gymnasium id allows after `/`
 MODES: tuple[Mode, ...] = ("artifacts", "restart", "live")
 
 

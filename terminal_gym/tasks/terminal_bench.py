@@ -23,6 +23,7 @@ from terminal_gym.tasks.compose import read_compose
 from terminal_gym.tasks.marked_yaml import Block, read_mapping, read_mappings, read_text
 from terminal_gym.tasks.task import (
     MODES,
+    NAME,
     ImageRecipe,
     Keystrokes,
     Limits,
@@ -45,7 +46,6 @@ OURS = (
 )  # fmt: skip
 LIMITS = ("steps", "cpus", "memory_mb", "pids", "disk_mb", "network")
 INTERPRETED = ("instruction", "max_agent_timeout_sec", "max_test_timeout_sec", "terminal_gym")
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")  # what a gymnasium id allows after its namespace
 
 
 def is_task_folder(folder: Path) -> bool:
