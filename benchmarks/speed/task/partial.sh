@@ -1,0 +1,3 @@
+#!/bin/sh
+mkdir -p /app
+echo 'hello, world' > /app/greeting.txt
