@@ -1,0 +1,173 @@
+"""What a person would see: bytes in, immutable snapshots out, `(rows, cols)` cells.
+
+Bytes are queued and followed only when somebody looks, and of a long burst of plain lines only the end is: the
+rest has scrolled away. Both are exact.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pyte.screens import Char
+
+from terminal_gym.terminal.emulator import Emulator
+
+_MOST_QUEUED = 1 << 20  # bytes
+_SHORT = 1 << 14  # bytes that are not worth a shortcut
+
+# What moves the cursor only along its line or to the next one, and leaves no mode behind but pen and title.
+_SIMPLE = re.compile(
+    rb"(?:[^\x00-\x06\x0b\x0c\x0e-\x1f\x7f]++|\x1b\[[0-9;]*[mK]|\x1b\][^\x07\x18\x1a\x1b]*\x07|\x1b\[\?2004[hl])*+"
+)
+_PEN = re.compile(rb"\x1b\[([0-9;]*)m")
+_TITLE = re.compile(rb"\x1b\][02];[^\x07\x18\x1a\x1b]*\x07")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring cells of one row that look alike; cells that look plain are in no run."""
+
+    start: int  # column of the first cell
+    end: int  # column after the last cell
+    fg: str  # "default", one of eight names, "bright…", or six hex digits
+    bg: str
+    bold: bool
+    reverse: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A screen at one moment."""
+
+    lines: tuple[str, ...]  # one per row, trailing blanks cut; a wide character stands for two cells
+    styles: tuple[tuple[Run, ...], ...]  # one per row
+    cursor: tuple[int, int]  # (row, column), from 0
+    cursor_shown: bool
+    size: tuple[int, int]  # (rows, columns)
+    alternate: bool  # a full-screen program has switched buffers
+    title: str
+
+    def text(self) -> str:
+        """Return the rows joined by newlines, empty rows at the end cut."""
+        return "\n".join(self.lines).rstrip("\n")
+
+
+class Screen:
+    """A terminal's screen, fed with bytes that may be split anywhere."""
+
+    def __init__(self, *, rows: int, cols: int):
+        self._emulator = Emulator(rows, cols)
+        self._queue: list[bytes] = []
+        self._queued = 0
+        self._drawn: dict[int, tuple[str, tuple[Run, ...]]] = {}
+
+    @property
+    def rows(self) -> int:
+        rows: int = self._emulator.lines
+        return rows
+
+    @property
+    def cols(self) -> int:
+        cols: int = self._emulator.columns
+        return cols
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; cheap, but for what exceeds the first MiB between two looks."""
+        self._queue.append(data)
+        self._queued += len(data)
+        if self._queued > _MOST_QUEUED:
+            self._catch_up()
+
+    def resize(self, rows: int, cols: int) -> None:
+        self._catch_up()
+        self._emulator.resize(rows, cols)
+        self._drawn.clear()
+
+    def snapshot(self) -> Snapshot:
+        """Return what is shown now."""
+        self._catch_up()
+        emulator = self._emulator
+        for y in emulator.dirty:
+            self._drawn.pop(y, None)
+        emulator.dirty.clear()
+        rows = [self._row(y) for y in range(emulator.lines)]
+        return Snapshot(
+            lines=tuple(text for text, _ in rows),
+            styles=tuple(runs for _, runs in rows),
+            cursor=(emulator.cursor.y, min(emulator.cursor.x, emulator.columns - 1)),
+            cursor_shown=not emulator.cursor.hidden,
+            size=(emulator.lines, emulator.columns),
+            alternate=emulator.alternate,
+            title=emulator.title,
+        )
+
+    def text(self) -> str:
+        """Return the text of a snapshot taken now."""
+        return self.snapshot().text()
+
+    def _row(self, y: int) -> tuple[str, tuple[Run, ...]]:
+        drawn = self._drawn.get(y)
+        if drawn is None:
+            drawn = self._drawn[y] = _draw_row(self._emulator, y)
+        return drawn
+
+    def _catch_up(self) -> None:
+        data, self._queue, self._queued = b"".join(self._queue), [], 0
+        if len(data) > _SHORT:
+            data = self._skip_scrolled(data)
+        if data:
+            self._emulator.feed(data)
+
+    def _skip_scrolled(self, data: bytes) -> bytes:
+        """Bring the emulator to where it would stand before the last lines of `data`; returns those."""
+        emulator = self._emulator
+        if not emulator.is_plain:
+            return data
+        simple = _SIMPLE.match(data).end()  # type: ignore[union-attr]  # matches the empty string too
+        start = _nth_line_from(data, simple, emulator.lines + 1)
+        # As many lines before it bring the cursor to the bottom: nothing old stands below what comes.
+        if start < 0 or data.count(b"\n", 0, start) < emulator.lines:
+            return data
+        emulator.stand_at_bottom([*_TITLE.findall(data, 0, start)[-1:], *_last_pens(data, start)])
+        return data[start:]
+
+
+def _nth_line_from(data: bytes, end: int, count: int) -> int:
+    """Return where the last `count` lines before `end` begin, after a CR LF; -1 where there is no such place."""
+    at = end
+    for _ in range(count):
+        at = data.rfind(b"\n", 0, at)
+        if at < 0:
+            return -1
+    at = data.rfind(b"\r\n", 0, at + 1)
+    return at + 2 if at >= 0 else -1
+
+
+def _last_pens(data: bytes, end: int) -> list[bytes]:
+    """Return the pen switches before `end` that still matter: since the last reset, the last of each kind."""
+    kept: dict[bytes, None] = {}
+    for found in _PEN.finditer(data, 0, end):
+        if found[1] in (b"", b"0"):
+            kept.clear()
+        kept.pop(found[0], None)
+        kept[found[0]] = None
+    return list(kept)
+
+
+def _draw_row(emulator: Emulator, y: int) -> tuple[str, tuple[Run, ...]]:
+    row = emulator.buffer.get(y)
+    if row is None:
+        return "", ()
+    cells: list[Char] = [row[x] for x in range(emulator.columns)]
+    text = "".join([cell.data for cell in cells]).rstrip(" ")
+    runs: list[Run] = []
+    for x, cell in enumerate(cells):
+        look = (cell.fg, cell.bg, cell.bold, cell.reverse)
+        if look == ("default", "default", False, False):
+            continue
+        if runs and runs[-1].end == x and (runs[-1].fg, runs[-1].bg, runs[-1].bold, runs[-1].reverse) == look:
+            runs[-1] = Run(runs[-1].start, x + 1, *look)
+        else:
+            runs.append(Run(x, x + 1, *look))
+    return text, tuple(runs)

@@ -1,0 +1,439 @@
+"""A shell on a terminal, driven through pexpect: send, settle, look, resize, close; with a tap for recording.
+
+A session knows neither Docker nor namespaces: it gets a *wire*, which is a live pexpect object and a few
+questions that may be asked about the other end. It is used by one thread at a time.
+
+What it does not promise: that the text is true. Whoever runs inside can print anything, prompts included; exit
+codes are the shell's word and decide no verdict.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import struct
+import termios
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+import pexpect
+
+from terminal_gym.errors import BadAction, SessionClosed, SettleTimeout
+from terminal_gym.terminal.marks import Marks
+from terminal_gym.terminal.output import Output, clipped, column_after, plain
+from terminal_gym.terminal.screen import Screen, Snapshot
+from terminal_gym.terminal.settle import Evidence, Fact, Patience, ReaderWatch, Settled, decide, lines_in
+from terminal_gym.trajectory.record import Frame
+
+if TYPE_CHECKING:
+    from pexpect.spawnbase import SpawnBase
+
+Clock = Callable[[], float]
+Until = Callable[[float], bool]  # gets the seconds since the last byte
+
+_CHUNK = 128 * 1024  # bytes asked for in one read
+_WRITE = 4096  # bytes per write: what a terminal buffers
+_CANONICAL = 4095  # bytes of a line that a terminal in canonical mode keeps; source: n_tty.c, N_TTY_BUF_SIZE
+_SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.001, 0.02
+
+
+class Wire(Protocol):
+    """The terminal of a booted sandbox, as far as a session needs it."""
+
+    @property
+    def stream(self) -> SpawnBase[bytes]: ...
+
+    def resize(self, rows: int, cols: int) -> None: ...
+
+    def init_pid(self) -> int | None:
+        """Root of the process tree in the host's /proc, None where that cannot be read."""
+        ...
+
+    def ask_for_hint(self) -> None:
+        """Have PID 1 print a hint once the foreground process is blocked reading the terminal."""
+        ...
+
+    def exit_code(self) -> int | None: ...
+
+
+class _Writable(Protocol):
+    def send(self, s: bytes) -> int: ...
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of the bytes handed to `send`."""
+
+    size: int  # bytes written
+    overlong: bool = (
+        False  # a line was longer than canonical mode keeps, and the terminal may be in that mode
+    )
+
+
+class Session:
+    """One shell, from its first prompt to its end.
+
+    Args:
+        wire: The other end; whoever made it closes it.
+        nonce: Names this session in the shell's marks; equals `ShellOrders.nonce`.
+        rows: Height of the terminal, in cells.
+        cols: Width of the terminal, in cells.
+        frames: Called with every chunk that crosses the terminal; keeps them if it wants to.
+        clock: Monotonic seconds.
+        patience: Settings of the settle detection.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        nonce: str,
+        rows: int = 40,
+        cols: int = 160,
+        frames: Callable[[Frame], None] | None = None,
+        clock: Clock = time.monotonic,
+        patience: Patience | None = None,
+    ):
+        self._wire, self._clock, self._frames = wire, clock, frames
+        self._patience = patience or Patience()
+        self._stream = _tuned(wire.stream)
+        self._fd = self._stream.child_fd
+        self._local = os.isatty(self._fd)
+        if self._local:
+            os.set_blocking(
+                self._fd, False
+            )  # a full terminal must not block us while it waits for us to read
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        self._marks, self._output = Marks(nonce), Output()
+        self._screen = Screen(rows=rows, cols=cols)
+        self._lead = b""  # the line that the cursor stood on when the output began
+        self._began = self._last_byte = clock()
+        self._owed = 0  # lines typed that no prompt has answered
+        self._watch: ReaderWatch | None = None
+        self._hints = False  # PID 1 answers
+        self._asked = False
+        self._was_settled = False
+        self.is_closed = False
+
+    # ── open, close ─────────────────────────────────────────────────────────────────────────────
+
+    def open(self, deadline_s: float = 30.0) -> Settled:
+        """Wait for the first prompt, and find out by which facts this session can settle.
+
+        Raises:
+            SettleTimeout: Nobody asked for input before the deadline.
+            SessionClosed: The shell ended.
+        """
+        root = self._wire.init_pid()
+        if root is not None:
+            self._watch = ReaderWatch(root, local=self._local)
+        began = self._clock()
+        self._hints = self._watch is None  # assumed, until it is known better
+        settled = self.settle(deadline_s=deadline_s)
+        if settled.fact == "closed":
+            raise self._closed_error()
+        if settled.fact == "deadline":
+            raise SettleTimeout(
+                f"no prompt in {deadline_s:.1f} s; the terminal shows: {self.screen().text()[-500:]!r}",
+                screen=self.screen(),
+            )
+        left = min(0.5, deadline_s - (self._clock() - began))
+        if self._watch is not None and not self._proves(lambda: self._look() > 0, left):
+            self._watch = None
+        if self._watch is None and not self._marks.hints:
+            self._ask()
+            self._hints = self._proves(lambda: self._marks.hints > 0, left)
+        return settled
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Return which facts beside the prompt this session has: "reader", "hint", or none."""
+        return ("reader",) if self._watch is not None else ("hint",) if self._hints else ()
+
+    def close(self) -> None:
+        """Read no more. The wire's maker closes the wire. Safe to call again."""
+        self.is_closed = True
+
+    # ── send ────────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, data: bytes) -> Sent:
+        """Type `data`; returns when it is written, not when it is read.
+
+        Output is read meanwhile, so any size goes through. After ^C, ^Z or ^\\ the rest waits until the
+        terminal asks for input or is quiet: a shell drops what comes in one breath with a signal.
+
+        Raises:
+            SessionClosed: The shell has ended.
+        """
+        if not isinstance(data, bytes):
+            raise BadAction(f"send takes bytes, not {type(data).__name__}: {str(data)[:60]!r}")
+        if self._was_settled:
+            self._lead = self._output.last_line() or self._lead
+            self._output.clear()
+            self._was_settled = False
+        while self._pump(0):  # no mark that came before the sending counts
+            pass
+        if self.is_closed:
+            raise self._closed_error()
+        self._owed = max(0, self._owed - self._marks.prompts)
+        self._marks.forget()
+        self._asked = False
+        if self._watch is not None:
+            self._watch.arm()
+        overlong = _longest_line(data) > _CANONICAL and self._maybe_canonical()
+        parts = _split_after_signals(data)
+        for i, part in enumerate(parts):
+            if i:
+                self._await_quiet()
+            self._owed += lines_in(part)
+            self._write(part)
+        self._last_byte = self._clock()
+        return Sent(len(data), overlong)
+
+    def _write(self, data: bytes) -> None:
+        stream, at = cast(_Writable, self._stream), 0
+        self._poll.modify(self._fd, select.POLLIN | select.POLLOUT)
+        try:
+            while at < len(data) and not self.is_closed:
+                events = self._poll.poll()[0][1]
+                if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                    self._read()
+                if events & select.POLLOUT and not self.is_closed:
+                    try:
+                        at += stream.send(data[at : at + _WRITE])
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        self.is_closed = True
+        finally:
+            self._poll.modify(self._fd, select.POLLIN)
+        self._record("in", data[:at])
+
+    def _await_quiet(self) -> None:
+        """Wait, after a signal key, until somebody wants input again or 50 ms pass without a byte."""
+        self._last_byte, deadline = self._clock(), self._clock() + 0.5
+        while not self.is_closed and self._clock() < deadline:
+            if not self._pump(_FIRST_LOOK_S) and (self._quiet_s() > 0.05 or self._look() >= 2):
+                return
+            if self._marks.prompts and self._marks.at_prompt:
+                return
+
+    # ── settle, wait ────────────────────────────────────────────────────────────────────────────
+
+    def settle(self, *, deadline_s: float) -> Settled:
+        """Return as soon as input is wanted, or at the deadline.
+
+        Never raises for a shell that ended: the fact is then `closed`.
+        """
+        began = now = self._clock()
+        deadline, look_at, pause = began + deadline_s, began + _FIRST_LOOK_S, _FIRST_LOOK_S
+        while True:
+            got = self._pump(max(0.0, min(look_at, deadline) - now))
+            now = self._clock()
+            if got:
+                pause = _FIRST_LOOK_S
+                look_at = min(look_at, now + _LAST_LOOK_S) if now < look_at else now
+            if now >= look_at or self.is_closed:
+                cost = self._seek(now - began)
+                pause = min(_LAST_LOOK_S, max(pause * 1.5, 10 * cost))
+                now = self._clock()
+                look_at = now + (_FIRST_LOOK_S if self._sightings() == 1 else pause)
+            fact = decide(self._evidence(), self._patience)
+            if fact is None and now >= deadline:
+                fact = "deadline"
+            if fact is not None:
+                return self._settled(fact, began)
+
+    def wait(self, until: Until, *, deadline_s: float) -> Snapshot:
+        """Return the screen as soon as `until` holds.
+
+        Args:
+            until: Asked after each read, also an empty one; gets the seconds since the last byte.
+            deadline_s: Upper bound in wall-clock seconds, > 0.
+
+        Raises:
+            SettleTimeout: The deadline came first; `.screen` is the last snapshot.
+            SessionClosed: The shell ended; `.exit_code` is its status.
+        """
+        deadline = self._clock() + deadline_s
+        while not until(self._quiet_s()):
+            if self.is_closed:
+                raise self._closed_error()
+            left = deadline - self._clock()
+            if left <= 0:
+                raise SettleTimeout(f"not seen in {deadline_s:.1f} s", screen=self.screen())
+            self._pump(min(left, _LAST_LOOK_S))
+        return self.screen()
+
+    def _seek(self, waited_s: float) -> float:
+        """Look for the reader, or ask PID 1 to; returns what that cost, in seconds."""
+        began = self._clock()
+        if self._watch is not None:
+            if self._quiet_s() >= self._patience.stale_s:
+                self._watch.disarm()
+            self._look()
+        elif self._hints and not self._asked and waited_s >= self._patience.hint_after_s:
+            self._ask()
+        return self._clock() - began
+
+    def _look(self) -> int:
+        return self._watch.look() if self._watch is not None and not self._in_flight() else 0
+
+    def _sightings(self) -> int:
+        return self._watch.sightings if self._watch is not None else 0
+
+    def _ask(self) -> None:
+        self._asked, self._marks.hints = True, 0  # an older question may be answered only now
+        self._wire.ask_for_hint()
+
+    def _evidence(self) -> Evidence:
+        marks = self._marks
+        return Evidence(
+            closed=self.is_closed,
+            prompts=marks.prompts,
+            at_prompt=marks.at_prompt,
+            owed=self._owed,
+            shell_tells=marks.seen_commands,
+            sightings=self._sightings(),
+            hinted=marks.hints > 0,
+            blind=self._watch is None and not self._hints,
+            quiet_s=self._quiet_s(),
+        )
+
+    def _settled(self, fact: Fact, began: float) -> Settled:
+        self._was_settled = True
+        if fact == "deadline":
+            self._owed = max(0, self._owed - self._marks.prompts)
+        else:
+            self._owed = 0
+            self._drain()
+        if self._watch is not None:
+            self._watch.forget()
+        return Settled(fact, self._marks.exit_code, self._clock() - began)
+
+    def _drain(self) -> None:
+        """Read what the kernel still holds; the last bytes can come after the state was seen."""
+        end = self._clock() + 0.05
+        while self._pump(0 if self._local else 0.001) and self._clock() < end:
+            pass
+        held = self._marks.flush()
+        if held:
+            self._show(held)
+
+    def _proves(self, holds: Callable[[], bool], seconds: float) -> bool:
+        end = self._clock() + seconds
+        while not holds():
+            if self._clock() >= end or self.is_closed:
+                return False
+            self._pump(_FIRST_LOOK_S)
+        return True
+
+    # ── what is seen ────────────────────────────────────────────────────────────────────────────
+
+    def screen(self) -> Snapshot:
+        """Return what a person would see now; later output does not change it."""
+        return self._screen.snapshot()
+
+    def output(self) -> bytes:
+        """Return the raw bytes since the last `send`, without the middle where they are many."""
+        return self._output.head() + self._output.tail()
+
+    def text(self, limit: int = 100_000) -> str:
+        """Return the output since the last `send` as plain text of at most about `limit` characters."""
+        kept, cols = self._output, self._screen.cols
+        head = plain(kept.head(), cols=cols, column=column_after(self._lead, cols=cols))
+        tail = plain(kept.tail(), cols=cols)
+        if not kept.omitted:
+            return clipped(plain(self.output(), cols=cols, column=column_after(self._lead, cols=cols)), limit)
+        return clipped(f"{head}\n[… {kept.omitted} bytes left out …]\n{tail}", limit)
+
+    @property
+    def omitted(self) -> int:
+        """Bytes of the output since the last `send` that are not kept."""
+        return self._output.omitted
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Change the size of the terminal; the foreground process is told by SIGWINCH."""
+        self._wire.resize(rows, cols)
+        self._screen.resize(rows, cols)
+        self._record("resize", b"%dx%d" % (cols, rows))
+
+    # ── bytes ───────────────────────────────────────────────────────────────────────────────────
+
+    def _pump(self, timeout_s: float) -> bool:
+        """Read once, waiting up to `timeout_s` for a byte; says whether something came."""
+        if self.is_closed or not self._poll.poll(-(-timeout_s * 1000 // 1)):
+            return False
+        return self._read()
+
+    def _read(self) -> bool:
+        try:
+            chunk = self._stream.read_nonblocking(_CHUNK, 0)
+        except pexpect.TIMEOUT:
+            return False
+        except (pexpect.EOF, OSError, ValueError):
+            self.is_closed = True
+            return False
+        self._last_byte = self._clock()
+        chunk = self._marks.feed(chunk)
+        if chunk:
+            self._show(chunk)
+        return True
+
+    def _show(self, chunk: bytes) -> None:
+        self._output.append(chunk)
+        self._screen.feed(chunk)
+        self._record("out", chunk)
+
+    def _record(self, direction: Literal["out", "in", "resize"], data: bytes) -> None:
+        if self._frames is not None and data:
+            self._frames(Frame(self._clock() - self._began, direction, data))
+
+    def _quiet_s(self) -> float:
+        return self._clock() - self._last_byte
+
+    def _in_flight(self) -> bool:
+        """Say whether bytes that were sent are still in our socket."""
+        if self._local:
+            return False
+        try:
+            unsent: int = struct.unpack("i", fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0" * 4))[0]
+        except OSError:
+            return False
+        return unsent > 0
+
+    def _maybe_canonical(self) -> bool:
+        try:
+            return bool(termios.tcgetattr(self._fd)[3] & termios.ICANON)
+        except termios.error:
+            return True
+
+    def _closed_error(self) -> SessionClosed:
+        code = self._wire.exit_code()
+        last = self.text(2000).strip()[-500:]
+        return SessionClosed(f"the shell ended with status {code}; it last printed: {last!r}", exit_code=code)
+
+
+def _tuned(stream: SpawnBase[bytes]) -> SpawnBase[bytes]:
+    """Set pexpect for speed: it sleeps before each send and after each close, and searches all it has read."""
+    stream.delaybeforesend = stream.delayafterread = None
+    stream.delayafterclose = stream.delayafterterminate = 0
+    stream.maxread, stream.searchwindowsize = _CHUNK, 300
+    return stream
+
+
+def _split_after_signals(data: bytes) -> list[bytes]:
+    ends = [found.end() for found in _SIGNAL_KEYS.finditer(data)]
+    return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True) if a < b]
+
+
+def _longest_line(data: bytes) -> int:
+    if len(data) <= _CANONICAL:
+        return len(data)
+    return max(map(len, re.split(rb"[\r\n]", data)))

@@ -1,0 +1,120 @@
+"""When a step is over: the facts that say the foreground process waits for input, and the decision among them.
+
+| fact | means | source |
+|---|---|---|
+| `closed` | the stream ended | end of file |
+| `prompt` | the shell printed its prompt after the end of a command | OSC 133 marks with our nonce |
+| `reader` | the foreground process sleeps in a read of this terminal | the host's /proc |
+| `hint` | the same, in the word of PID 1 | asked for where /proc cannot be read |
+| `silence` | nothing was printed for a while; only where neither source works | the clock |
+| `deadline` | none of these, and time is up | the clock |
+
+A prompt alone is not the end where more was typed than one line: the next line may be running already. Then the
+reader, the hint, or the shell's own silence after its prompt decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from terminal_gym.trusted_runtime.guest import blocked_reader
+
+Fact = Literal["closed", "prompt", "reader", "hint", "silence", "deadline"]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Why a wait ended."""
+
+    fact: Fact
+    exit_code: int | None  # of the last command that ended meanwhile, where a mark with our nonce told it
+    seconds: float  # wall clock, from the call on
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait where a fact needs a little time, or where there is none."""
+
+    prompt_s: float = 0.05  # silence after a prompt that may not be the last one
+    hint_after_s: float = 0.02  # PID 1 is asked when no prompt came in this time
+    hint_quiet_s: float = 0.003  # silence that confirms a hint
+    silence_s: float = 3.0  # last resort: neither /proc nor hints
+    stale_s: float = 0.3  # a reader that slept on through what was sent counts after this time
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known since the last bytes were sent."""
+
+    closed: bool = False
+    prompts: int = 0  # ends of commands that a prompt followed
+    at_prompt: bool = False  # and no command has begun since
+    owed: int = 0  # lines typed, each of which may bring a prompt
+    shell_tells: bool = False  # this shell marks where a command begins
+    sightings: int = 0  # consecutive looks that met the same sleeping reader
+    hinted: bool = False  # PID 1 spoke
+    blind: bool = False  # neither /proc nor hints work here
+    quiet_s: float = 0.0  # seconds since the last byte, or since the sending
+
+
+def decide(seen: Evidence, patience: Patience) -> Fact | None:
+    """Return the fact that ends the wait, None while there is none."""
+    if seen.closed:
+        return "closed"
+    if seen.prompts and seen.at_prompt:
+        answered = seen.prompts >= seen.owed
+        told = seen.shell_tells and seen.quiet_s >= patience.prompt_s
+        if answered or told or seen.sightings >= 2:
+            return "prompt"
+    if seen.sightings >= 2:
+        return "reader"
+    if seen.hinted and seen.quiet_s >= patience.hint_quiet_s:
+        return "hint"
+    if seen.blind and seen.quiet_s >= patience.silence_s:
+        return "silence"
+    return None
+
+
+def lines_in(data: bytes) -> int:
+    """Return how many prompts `data` may bring: its line ends, and one more for text after the last of them."""
+    ends = data.count(b"\n") + data.count(b"\r")
+    return ends + (bool(data) and data[-1:] not in (b"\n", b"\r"))
+
+
+class ReaderWatch:
+    """Looks for the blocked reader, and tells a new sleep from the one that was there before the sending.
+
+    Args:
+        root_pid: Root of the process tree, in the host's /proc.
+        local: The terminal is ours: what was written has reached it when a look polls it. Otherwise it may
+            still be on its way, and the reader that slept before the sending must first have woken.
+    """
+
+    def __init__(self, root_pid: int, *, local: bool):
+        self._root, self._local = root_pid, local
+        self._armed: tuple[int, int] | None = None
+        self._last: tuple[int, int] | None = None
+        self.sightings = 0
+
+    def arm(self) -> None:
+        """Remember who sleeps now; call it before sending."""
+        self._armed = None if self._local else blocked_reader.find(self._root)
+        self.forget()
+
+    def forget(self) -> None:
+        self._last, self.sightings = None, 0
+
+    def disarm(self) -> None:
+        """Count also the reader that has slept all along."""
+        self._armed = None
+
+    def look(self) -> int:
+        """Look once; returns how many looks in a row have met the same sleep."""
+        seen = blocked_reader.find(self._root)
+        if seen is None or seen == self._armed:
+            self.forget()
+        else:
+            self.sightings = self.sightings + 1 if seen == self._last else 1
+            self._last = seen
+        return self.sightings
