@@ -1,0 +1,78 @@
+"""Who a user name stands for in this sandbox: its /etc/passwd and /etc/group, read as untrusted text.
+
+By hand, because the C library's lookups load what nsswitch.conf names.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_MOST_BYTES = 1 << 20
+
+
+class Account(NamedTuple):
+    uid: int
+    gid: int
+    groups: list[int]  # supplementary
+    name: str
+    home: str
+
+
+def resolve(user: str, etc: str = "/etc") -> Account:
+    """Return the account for "", "name", "uid", "name:group" or "uid:gid"; "" is root.
+
+    Raises:
+        LookupError: A name that the files do not hold. A bare number needs no entry.
+    """
+    wanted, _, group = (user or "0").partition(":")
+    entry = next((e for e in _passwd(etc) if wanted in (e.name, str(e.uid))), None)
+    if entry is None:
+        if not wanted.isdecimal():
+            raise LookupError(f"no user is named {wanted!r}")
+        uid = int(wanted)
+        entry = Account(uid, 0, [], "root" if uid == 0 else wanted, "/root" if uid == 0 else "/")
+    if not group:
+        members = [gid for _, gid, names in _groups(etc) if entry.name in names]
+        return entry._replace(groups=members)
+    if group.isdecimal():
+        return entry._replace(gid=int(group))
+    for name, gid, _ in _groups(etc):
+        if name == group:
+            return entry._replace(gid=gid)
+    raise LookupError(f"no group is named {group!r}")
+
+
+def _passwd(etc: str) -> Iterator[Account]:
+    for fields in _rows(f"{etc}/passwd", 7):
+        if fields[2].isdecimal() and fields[3].isdecimal():
+            yield Account(int(fields[2]), int(fields[3]), [], fields[0], fields[5] or "/")
+
+
+def _groups(etc: str) -> Iterator[tuple[str, int, list[str]]]:
+    for fields in _rows(f"{etc}/group", 4):
+        if fields[2].isdecimal():
+            yield fields[0], int(fields[2]), fields[3].split(",")
+
+
+def _rows(path: str, width: int) -> Iterator[list[str]]:
+    for line in _text(path).split("\n"):
+        fields = line.split(":")
+        if len(fields) >= width:
+            yield fields
+
+
+def _text(path: str) -> str:
+    """Return the start of a regular file, "" for anything else (a FIFO, an endless device)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, _MOST_BYTES).decode(errors="replace") if stat.S_ISREG(os.fstat(fd).st_mode) else ""
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
