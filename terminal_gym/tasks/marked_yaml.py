@@ -42,7 +42,7 @@ class Block:
             raise self.wrong(key, f"{key!r} is {_kind(value)}, not a string", "Put it in quotes.")
         if not value.strip():
             raise self.wrong(key, f"{key!r} is empty", "Write it, or leave the key out if it may be missing.")
-        return self._utf8(key, value)
+        return _utf8(self.path, value, self.lines.get(key, self.line), self.prefix + key)
 
     def choice(self, key: str, known: Collection[str], default: str) -> str:
         """Return one of `known`."""
@@ -81,15 +81,16 @@ class Block:
             raise self.wrong(key, f"{key!r} is {_kind(value)}, not true or false", "Write true or false.")
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of strings, none blank and none twice; () where the key is missing."""
+    def texts(self, key: str, *, twice: bool = False) -> tuple[str, ...]:
+        """Return a list of strings, none blank, each once unless `twice`; () where the key is missing."""
         value = self.values.get(key, [])
         if not isinstance(value, list) or not all(isinstance(v, str) and v.strip() for v in value):
             raise self.wrong(key, f"{key!r} is not a list of strings", "Write [one, two].")
-        twice = [v for v in value if value.count(v) > 1]
-        if twice:
-            raise self.wrong(key, f"{twice[0]!r} stands in {key!r} twice", "Remove one.")
-        return tuple(self._utf8(key, v) for v in value)
+        doubles = [v for v in value if value.count(v) > 1]
+        if doubles and not twice:
+            raise self.wrong(key, f"{doubles[0]!r} stands in {key!r} twice", "Remove one.")
+        line, field = self.lines.get(key, self.line), self.prefix + key
+        return tuple(_utf8(self.path, v, line, field) for v in value)
 
     def block(self, key: str) -> Block | None:
         """Return the mapping below `key`, None where the key is missing."""
@@ -105,15 +106,6 @@ class Block:
         for key in self.values:
             if key not in known:
                 raise self.wrong(key, f"unknown key {key!r}", nearest(key, known))
-
-    def _utf8(self, key: str, value: str) -> str:
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise self.wrong(
-                key, f"{key!r} holds half a surrogate pair", "Write the character itself."
-            ) from error
-        return value
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -146,6 +138,15 @@ def read_mapping(path: Path) -> Block:
 
 def read_mappings(path: Path) -> tuple[Block, ...]:
     """Return the list of mappings that the file holds."""
+    entries = read_entries(path)
+    for index, entry in enumerate(entries):
+        if isinstance(entry, str):
+            raise BadTaskFormat(path, f"entry {index} is a string", "Write a mapping.", field=f"[{index}]")
+    return tuple(entry for entry in entries if isinstance(entry, Block))
+
+
+def read_entries(path: Path) -> tuple[Block | str, ...]:
+    """Return the list of mappings and strings that the file holds."""
     value, node = _read(path)
     if not isinstance(value, list) or not isinstance(node, yaml.SequenceNode):
         raise BadTaskFormat(path, f"holds {_kind(value)}, not a list", "Start each entry with `- `.", line=1)
@@ -153,13 +154,15 @@ def read_mappings(path: Path) -> tuple[Block, ...]:
     return tuple(_entry(path, entry, child, index) for index, (entry, child) in enumerate(entries))
 
 
-def _entry(path: Path, value: object, node: yaml.Node, index: int) -> Block:
-    if not isinstance(value, dict):
-        line = node.start_mark.line + 1
+def _entry(path: Path, value: object, node: yaml.Node, index: int) -> Block | str:
+    if isinstance(value, dict):
+        return _block(path, value, node, f"[{index}].")
+    line, field = node.start_mark.line + 1, f"[{index}]"
+    if not isinstance(value, str):
         raise BadTaskFormat(
-            path, f"entry {index} is {_kind(value)}", "Write a mapping.", line=line, field=f"[{index}]"
+            path, f"is {_kind(value)}", "Write a mapping or a string.", line=line, field=field
         )
-    return _block(path, value, node, f"[{index}].")
+    return _utf8(path, value, line, field)
 
 
 def _read(path: Path) -> tuple[object, yaml.Node]:
@@ -221,3 +224,12 @@ def _kind(value: object) -> str:
     names = {type(None): "empty", bool: "true or false", int: "a number", float: "a number"}
     names |= {str: "a string", list: "a list", dict: "a mapping"}
     return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _utf8(path: Path, value: str, line: int, field: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        found = "holds half a surrogate pair"
+        raise BadTaskFormat(path, found, "Write the character itself.", line=line, field=field) from error
+    return value

@@ -1,0 +1,141 @@
+"""The oracle plays a task's reference solution through the terminal, as a person would; `partial` the partial one.
+
+A script is typed into a temporary file with `printf`, which every shell has and which carries any byte through line
+editing (a tab would complete, a long here-document would overflow the line discipline). It is run with bash where there
+is one, else sh, and removed. Keystrokes are typed one entry at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from terminal_gym.errors import BadSetting
+from terminal_gym.tasks.task import Keystrokes, Solution, Task
+from terminal_gym.terminal.keys import encode
+from terminal_gym.trajectory.record import Action, Observation
+
+SCRIPT = "/tmp/.tgym-solution"
+LINE_BYTES = 2000  # one typed line; the line discipline holds 4,095 (termios(3), canonical mode)
+LOOKS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # pauses while a program waits for input that nobody gives
+PLAIN = frozenset(
+    b' !"#$&()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~'
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One thing to type, and what to wait for before the next."""
+
+    keys: bytes
+    wait_s: float  # wall clock, at most
+    until_prompt: bool = True  # look again until the shell is back at its prompt
+    at_least_s: float = 0.0
+
+
+class Oracle:
+    """Plays the solution that `which` names, then submits."""
+
+    def __init__(
+        self,
+        which: Literal["solution", "partial"],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self.name = "oracle" if which == "solution" else which
+        self._which, self._clock, self._sleep = which, clock, sleep
+        self._moves: Iterator[Move] = iter(())
+        self._move: Move | None = None
+        self._typed_at = 0.0
+        self._looks = 0
+
+    def begin(self, task: Task) -> None:
+        """Plan the moves.
+
+        Raises:
+            BadSetting: The task has no such solution.
+        """
+        solution = task.solution if self._which == "solution" else task.partial
+        if solution is None:
+            raise BadSetting(f"{task.ref} has no {self._which}. Add {self._which}.sh to {task.folder}.")
+        self._moves, self._move = iter(moves(solution, limit_s=task.limits.agent_s)), None
+
+    def act(self, seen: Observation) -> Action:
+        """Return a look without keys while the last move is under way, else the next move."""
+        if self._move is not None:
+            since = self._clock() - self._typed_at
+            if _under_way(self._move, seen) and since < self._move.wait_s:
+                return self._look(seen, self._move.wait_s - since)
+            if since < self._move.at_least_s:
+                self._sleep(
+                    self._move.at_least_s - since
+                )  # its author says so: the fact is not on the terminal
+        self._move = next(self._moves, None)
+        self._typed_at, self._looks = self._clock(), 0
+        if self._move is None:
+            return Action(submit=True)
+        return Action(keys=(self._move.keys,), wait_s=self._move.wait_s)
+
+    def _look(self, seen: Observation, left_s: float) -> Action:
+        """Pause, longer each time, where a look returns at once: looks are steps, and steps are limited."""
+        if seen.settled_by != "deadline":
+            self._sleep(min(LOOKS_S[min(self._looks, len(LOOKS_S) - 1)], left_s))
+            self._looks += 1
+        return Action(wait_s=left_s)
+
+
+def _under_way(move: Move, seen: Observation) -> bool:
+    return move.until_prompt and seen.settled_by not in ("prompt", "closed")
+
+
+def oracle() -> Oracle:
+    """Return the agent that plays the reference solution."""
+    return Oracle("solution")
+
+
+def partial() -> Oracle:
+    """Return the agent that plays the partial solution."""
+    return Oracle("partial")
+
+
+def moves(solution: Solution, *, limit_s: float) -> list[Move]:
+    """Return what to type for `solution`; a script may take `limit_s`."""
+    if solution.script is None:
+        return [_typed(entry) for entry in solution.keystrokes]
+    typed = [Move(f"{line}\n".encode(), 30.0) for line in script_lines(solution.script.encode())]
+    shell = f"if command -v bash >/dev/null; then bash {SCRIPT}; else sh {SCRIPT}; fi"
+    return [*typed, Move(f"{shell}; (c=$?; rm -f {SCRIPT}; exit $c)\n".encode(), limit_s)]
+
+
+def _typed(entry: Keystrokes) -> Move:
+    enter = b"\r" if entry.append_enter else b""
+    return Move(
+        encode(entry.command) + enter,
+        entry.max_timeout_s,
+        until_prompt=entry.block,
+        at_least_s=entry.min_timeout_s,
+    )
+
+
+def script_lines(script: bytes) -> list[str]:
+    """Return the shell lines that write `script` to SCRIPT, each below LINE_BYTES and plain ASCII."""
+    pieces = [_escaped(byte) for byte in script]
+    chunks = [""]
+    for piece in pieces:
+        if len(chunks[-1]) + len(piece) > LINE_BYTES - 100:
+            chunks.append("")
+        chunks[-1] += piece
+    first, *rest = [f"printf '{chunk}'" for chunk in chunks]
+    return [f"mkdir -p /tmp; {first} > {SCRIPT}", *(f"{line} >> {SCRIPT}" for line in rest)]
+
+
+def _escaped(byte: int) -> str:
+    """Return `byte` as it stands in the single-quoted format of printf."""
+    if byte == ord("\n"):
+        return "\\n"
+    if byte == ord("%"):
+        return "%%"
+    return chr(byte) if byte in PLAIN else f"\\{byte:03o}"
