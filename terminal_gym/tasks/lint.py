@@ -1,0 +1,140 @@
+"""Static lint of one task folder: what would break, leak or judge nothing, without starting anything."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from terminal_gym.errors import BadTaskFormat
+from terminal_gym.tasks.catalogue import read_folder
+from terminal_gym.tasks.lint_tests import Finding, Severity, lint_test_file, test_names
+from terminal_gym.tasks.task import Task, is_excluded
+
+LEAK_LINES = 3  # distinct lines of tests or solution in one file of the build context
+LINE_CHARS = 24  # a shorter line is too common to tell anything
+RANK: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+def lint(folder: Path) -> list[Finding]:
+    """Return what is wrong in a task folder, worst first; [] where nothing is."""
+    try:
+        task = read_folder(folder)
+    except BadTaskFormat as error:
+        what, _, advice = str(error).partition(": ")[2].partition(". ")
+        return [Finding("error", "bad-format", error.path, error.line, what, advice)]
+    found = [finding for rule in RULES for finding in rule(task)]
+    return sorted(found, key=lambda f: (RANK[f.severity], str(f.path), f.line or 0))
+
+
+def _tests(task: Task) -> Iterator[Finding]:
+    paths = sorted(task.validator.tests.rglob("*.py"))
+    modules = frozenset(path.relative_to(task.validator.tests).parts[0].removesuffix(".py") for path in paths)
+    for path in paths:
+        yield from lint_test_file(path, modules)
+        if path.name == "conftest.py" and not task.validator.own_conftest:
+            yield Finding(
+                "warning", "conftest", path, None, "is not loaded", "Set own_conftest: true, or remove it."
+            )
+
+
+def _expected(task: Task) -> Iterator[Finding]:
+    """Compare the ids fixed beforehand with those that the files define."""
+    defined = set(_defined(task.validator.tests))
+    yaml = task.folder / "task.yaml"
+    if not defined:
+        yield Finding(
+            "error", "no-tests", task.validator.tests, None, "defines no test", "Write a test_ function."
+        )
+    wanted = {node.partition("[")[0] for node in task.validator.expected}
+    for node in sorted(wanted - defined if defined else ()):
+        yield Finding(
+            "error", "expected", yaml, None, f"expects {node}, which no file defines", "Mend the id."
+        )
+    for node in sorted(defined - wanted if wanted else ()):
+        yield Finding(
+            "error", "expected", yaml, None, f"{node} is not expected", "List it, or remove the test."
+        )
+    if not wanted:
+        advice = (
+            "List them under terminal_gym.expected; until then they are collected once in a pristine sandbox."
+        )
+        yield Finding("note", "expected", yaml, None, "no test ids are fixed beforehand", advice)
+
+
+def _defined(tests: Path) -> Iterator[str]:
+    for path in sorted(tests.rglob("*.py")):
+        if not (path.name.startswith("test_") or path.stem.endswith("_test")):
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError, RecursionError):
+            continue  # reported by lint_test_file
+        yield from (f"{path.relative_to(tests).as_posix()}::{name}" for name, _ in test_names(tree))
+
+
+def _solutions(task: Task) -> Iterator[Finding]:
+    if task.solution is None:
+        advice = "Add solution.sh: without one nobody can show that the task is solvable."
+        yield Finding("warning", "no-oracle", task.folder, None, "no reference solution", advice)
+    if task.partial is None:
+        advice = "Add partial.sh, which does some of the work and must not pass."
+        yield Finding("note", "no-partial", task.folder, None, "no partial solution", advice)
+
+
+def _instruction(task: Task) -> Iterator[Finding]:
+    yaml = task.folder / "task.yaml"
+    for path in task.validator.artifacts:
+        if path not in task.instruction and PurePosixPath(path).name not in task.instruction:
+            what = f"the instruction does not name the artifact {path}"
+            yield Finding("warning", "unnamed-artifact", yaml, None, what, "Say where the result must be.")
+    if task.metadata.get("difficulty") is None:
+        advice = "Write easy, medium, hard or unknown: upstream refuses the task without it."
+        yield Finding("note", "difficulty", yaml, None, "no difficulty", advice)
+    if task.metadata.get("run_tests_in_same_shell") is True:
+        advice = "Tests see files and processes, never variables of the agent's shell."
+        yield Finding("note", "same-shell", yaml, None, "run_tests_in_same_shell is not honoured", advice)
+
+
+def _leaks(task: Task) -> Iterator[Finding]:
+    """Look for text of the tests or the solution in what the agent will find in the image."""
+    if task.image.context is None:
+        return
+    secret = _secret_lines(task)
+    for path in sorted(task.image.context.rglob("*")):
+        parts = path.relative_to(task.image.context).parts
+        if path.is_symlink() or not path.is_file() or is_excluded(parts[0], task.image.exclude):
+            continue
+        lines = (
+            path.read_text("utf-8", errors="replace").splitlines() if path.stat().st_size < 1 << 20 else []
+        )
+        hits = [number for number, line in enumerate(lines, 1) if line.strip() in secret]
+        if len({lines[number - 1].strip() for number in hits}) >= LEAK_LINES:
+            what = f"{len(hits)} lines of the tests or the solution enter the image"
+            yield Finding("warning", "leak", path, hits[0], what, "Keep them out of the build context.")
+
+
+def _secret_lines(task: Task) -> set[str]:
+    texts = [p.read_text("utf-8", errors="replace") for p in task.validator.tests.rglob("*") if p.is_file()]
+    for name in ("solution.sh", "solution.yaml"):
+        path = task.folder / name
+        texts += [path.read_text("utf-8", errors="replace")] if path.is_file() else []
+    lines = {line.strip() for text in texts for line in text.splitlines()}
+    return {
+        line for line in lines if len(line) >= LINE_CHARS and not line.startswith(("#", "import ", "from "))
+    }
+
+
+def _dockerfile(task: Task) -> Iterator[Finding]:
+    path = task.folder / task.image.dockerfile
+    copies = re.compile(r"\s*(COPY|ADD)\s+(?:--\S+\s+)*(?:\./)?(tests|solution\S*|partial\S*)(/|\s|$)", re.I)
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if found := copies.match(line):
+            what = f"copies {found[2]}, which never enters a build"
+            yield Finding("error", "leak", path, number, what, "The agent must not see it; remove the line.")
+
+
+RULES: tuple[Callable[[Task], Iterator[Finding]], ...] = (
+    _tests, _expected, _solutions, _instruction, _leaks, _dockerfile,
+)  # fmt: skip
