@@ -39,7 +39,7 @@ _CHUNK = 128 * 1024  # bytes asked for in one read
 _WRITE = 4096  # bytes per write: what a terminal buffers
 _CANONICAL = 4095  # bytes of a line that a terminal in canonical mode keeps; source: n_tty.c, N_TTY_BUF_SIZE
 _SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.001, 0.02
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.0005, 0.02
 
 
 class Wire(Protocol):
@@ -368,9 +368,13 @@ class Session:
 
     def _pump(self, timeout_s: float) -> bool:
         """Read once, waiting up to `timeout_s` for a byte; says whether something came."""
-        if self.is_closed or not self._poll.poll(-(-timeout_s * 1000 // 1)):
-            return False
-        return self._read()
+        return not self.is_closed and self._readable(timeout_s) and self._read()
+
+    def _readable(self, timeout_s: float) -> bool:
+        # poll counts in milliseconds; select is finer, but knows the first 1,024 descriptors only.
+        if 0 < timeout_s < 0.001 and self._fd < 1024:
+            return bool(select.select([self._fd], [], [], timeout_s)[0])
+        return bool(self._poll.poll(timeout_s and max(1, round(timeout_s * 1000))))
 
     def _read(self) -> bool:
         try:

@@ -15,8 +15,10 @@ import select
 import stat
 import struct
 import termios
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _READS = {"x86_64": (0, 19), "aarch64": (63, 65)}  # read, readv
 _POLLS = {"x86_64": (7, 271), "aarch64": (73,)}  # poll, ppoll
@@ -28,12 +30,14 @@ _DEV_TTY = os.makedev(5, 0)
 _MOST_FDS = 1024  # of a poll or select set that are looked at
 
 
-@dataclass(frozen=True)
-class _Process:
-    pid: int
-    group: int  # process group
-    tty: int  # controlling terminal, as a device number; 0: none
-    foreground: int  # process group in the foreground of that terminal; -1: none
+class _Process:  # no dataclass: importing those costs PID 1 more than all the rest of this file
+    __slots__ = ("foreground", "group", "pid", "tty")
+
+    def __init__(self, pid: int, *, group: int, tty: int, foreground: int):
+        self.pid = pid
+        self.group = group  # process group
+        self.tty = tty  # controlling terminal, as a device number; 0: none
+        self.foreground = foreground  # process group in the foreground of that terminal; -1: none
 
 
 def find(root_pid: int, proc: str = "/proc") -> tuple[int, int] | None:
