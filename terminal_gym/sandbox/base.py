@@ -17,7 +17,7 @@ from typing import Protocol, Self, cast
 
 from pexpect.spawnbase import SpawnBase
 
-from terminal_gym.errors import UnknownName
+from terminal_gym.errors import RuntimeUnavailable, UnknownName
 from terminal_gym.tasks.task import ImageRecipe, Limits
 from terminal_gym.trusted_runtime.orders import Orders
 
@@ -191,7 +191,22 @@ RUNTIMES = {
 
 
 def open_runtime(name: str) -> Runtime:
-    """Return the runtime of that name; what it names is imported only now."""
+    """Return the runtime of that name; what it names is imported only now.
+
+    Args:
+        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace.
+    """
+    if name == "auto":
+        return _docker_or_namespace()
     if name not in RUNTIMES:
-        raise UnknownName("runtime", name, known=RUNTIMES)
+        raise UnknownName("runtime", name, known=[*RUNTIMES, "auto"])
     return cast(Runtime, pkgutil.resolve_name(RUNTIMES[name])())
+
+
+def _docker_or_namespace() -> Runtime:
+    try:
+        docker = open_runtime("docker")
+        docker.check()
+    except RuntimeUnavailable:
+        return open_runtime("namespace")
+    return docker
