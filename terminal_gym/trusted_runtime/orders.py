@@ -44,7 +44,8 @@ class JudgeOrders:
     After OK the host sends two more lines: base64 of a tar with the tests, and base64 of a tar with the
     artifacts (may be empty). PID 1 unpacks them, forks the pytest child, and only then reads a fourth
     line with the key (64 hex digits), so that the child never holds it. The report is one line:
-    `\x01TGR1 <hmac-sha256 hex> <base64 JSON>`.
+    `\x01TGR1 <hmac-sha256 hex> <base64 JSON>`; the HMAC is over the bytes of the JSON text (before base64), its
+    key is `bytes.fromhex` of the fourth line. The JSON is described in `guest/judge.py`.
     """
 
     args: tuple[str, ...]  # node ids or files to run, relative to the tests folder
