@@ -19,6 +19,7 @@ _ESCAPES = re.compile(
     r"|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]"
     r")"
 )
+_JUMPS = re.compile(r"\x1b\[[0-9;]*[Hfd]")  # to another row: what is printed there is another line
 _MOVES = re.compile(rf"(\r|\x08|{_ERASE})")
 
 
@@ -63,9 +64,9 @@ class Output:
 def plain(data: bytes, *, cols: int, column: int = 0) -> str:
     """Return the text that `data` leaves behind on a terminal `cols` wide, without its escape sequences.
 
-    Lines end in a line feed. Carriage returns, backspaces and erasures inside a line are carried out, a line
-    that the terminal wrapped is whole. Bytes that are not UTF-8 become U+FFFD; a character torn at either end
-    is left out.
+    Lines end in a line feed, or where the cursor was sent to another place. Carriage returns, backspaces and
+    erasures inside a line are carried out, a line that the terminal wrapped is whole. Bytes that are not UTF-8
+    become U+FFFD; a character torn at either end is left out.
 
     Args:
         data: As printed.
@@ -74,7 +75,7 @@ def plain(data: bytes, *, cols: int, column: int = 0) -> str:
     """
     start = next((i for i, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(data[start:])
-    text = _ESCAPES.sub("", text).replace("\r\n", "\n")
+    text = _ESCAPES.sub("", _JUMPS.sub("\n", text)).replace("\r\n", "\n")
     if not _MOVES.search(text):
         return text
     lines = text.split("\n")

@@ -132,7 +132,7 @@ class Session:
         """
         root = self._wire.init_pid()
         if root is not None:
-            self._watch = ReaderWatch(root, local=self._local)
+            self._watch = ReaderWatch(root, local=self._local, clock=self._clock)
         began = self._clock()
         self._hints = self._watch is None  # assumed, until it is known better
         settled = self.settle(deadline_s=deadline_s)

@@ -15,10 +15,14 @@ reader, the hint, or the shell's own silence after its prompt decides.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from terminal_gym.trusted_runtime.guest import blocked_reader
+
+_LEAVING_S = 0.05  # how long script and its like wait for the last output of what they ran
 
 Fact = Literal["closed", "prompt", "reader", "hint", "silence", "deadline"]
 
@@ -63,10 +67,14 @@ def decide(seen: Evidence, patience: Patience) -> Fact | None:
     if seen.closed:
         return "closed"
     if seen.prompts and seen.at_prompt:
-        answered = seen.prompts >= seen.owed
         told = seen.shell_tells and seen.quiet_s >= patience.prompt_s
-        if answered or told or seen.sightings >= 2:
+        if seen.prompts >= seen.owed or told:
             return "prompt"
+    waiting = _waiting(seen, patience)
+    return "prompt" if waiting and seen.prompts and seen.at_prompt else waiting
+
+
+def _waiting(seen: Evidence, patience: Patience) -> Fact | None:
     if seen.sightings >= 2:
         return "reader"
     if seen.hinted and seen.quiet_s >= patience.hint_quiet_s:
@@ -91,11 +99,11 @@ class ReaderWatch:
             still be on its way, and the reader that slept before the sending must first have woken.
     """
 
-    def __init__(self, root_pid: int, *, local: bool):
-        self._root, self._local = root_pid, local
+    def __init__(self, root_pid: int, *, local: bool, clock: Callable[[], float] = time.monotonic):
+        self._root, self._local, self._clock = root_pid, local, clock
         self._armed: tuple[int, int] | None = None
         self._last: tuple[int, int] | None = None
-        self.sightings = 0
+        self.forget()
 
     def arm(self) -> None:
         """Remember who sleeps now; call it before sending."""
@@ -103,7 +111,8 @@ class ReaderWatch:
         self.forget()
 
     def forget(self) -> None:
-        self._last, self.sightings = None, 0
+        """Begin to count looks anew."""
+        self._last, self._since, self.sightings = None, 0.0, 0
 
     def disarm(self) -> None:
         """Count also the reader that has slept all along."""
@@ -114,7 +123,8 @@ class ReaderWatch:
         seen = blocked_reader.find(self._root)
         if seen is None or seen == self._armed:
             self.forget()
-        else:
-            self.sightings = self.sightings + 1 if seen == self._last else 1
-            self._last = seen
+        elif seen != self._last:
+            self._last, self._since, self.sightings = seen, self._clock(), 1
+        elif not blocked_reader.keeps_empty_terminal(seen[0]) or self._clock() - self._since >= _LEAVING_S:
+            self.sightings += 1
         return self.sightings

@@ -26,7 +26,7 @@ _SELECTS = {"x86_64": (23, 270), "aarch64": (72,)}  # select, pselect6
 _EPOLLS = {"x86_64": (232, 281, 441), "aarch64": (22, 441)}  # epoll_wait, epoll_pwait, epoll_pwait2
 
 _MACHINE = "aarch64" if os.uname().machine in ("aarch64", "arm64") else "x86_64"
-_DEV_TTY = os.makedev(5, 0)
+_DEV_TTY, _DEV_PTMX = os.makedev(5, 0), os.makedev(5, 2)
 _MOST_FDS = 1024  # of a poll or select set that are looked at
 
 
@@ -90,6 +90,23 @@ def _busy_inside(reader: _Process, proc: str) -> bool:
         if process.tty not in (0, reader.tty) and process.foreground == process.group:
             waits[process.tty] = waits.get(process.tty, False) or _blocked(process, proc) is not None
     return not all(waits.values())
+
+
+def keeps_empty_terminal(pid: int, proc: str = "/proc") -> bool:
+    """Say whether a process holds the far end of a terminal that nobody below it uses: script or sudo, at its end."""
+    reader = _process(pid, proc)
+    if reader is None or not any(
+        _is_multiplexer(f"{proc}/{pid}/fd/{fd}") for fd in _names(f"{proc}/{pid}/fd")
+    ):
+        return False
+    return all(process.tty in (0, reader.tty) for process in _below(pid, proc))
+
+
+def _is_multiplexer(path: str) -> bool:
+    try:
+        return os.stat(path).st_rdev == _DEV_PTMX
+    except OSError:
+        return False
 
 
 def _process(pid: int, proc: str) -> _Process | None:
@@ -170,7 +187,7 @@ def _epolled(folder: str, epoll_fd: int) -> Iterator[int]:
 
 def _is_terminal(path: str, tty: int) -> bool:
     try:
-        found = os.stat(path)  # noqa: PTH116 -- as above
+        found = os.stat(path)
     except OSError:
         return False
     if not stat.S_ISCHR(found.st_mode):
@@ -188,7 +205,7 @@ def _openable(folder: str, fd: int, tty: int) -> str:
     for candidate in (fd, 0, 1, 2):
         path = f"{folder}/fd/{candidate}"
         try:
-            if _same_device(os.stat(path).st_rdev, tty):  # noqa: PTH116 -- as above
+            if _same_device(os.stat(path).st_rdev, tty):
                 return path
         except OSError:
             continue
@@ -233,7 +250,7 @@ def _memory(folder: str, address: int, length: int) -> bytes:
 
 def _names(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208 -- pathlib takes twice the time
+        return os.listdir(folder)
     except OSError:
         return []
 
