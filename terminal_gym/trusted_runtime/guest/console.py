@@ -99,13 +99,13 @@ def fail(kind: str, message: str) -> NoReturn:
     os._exit(70)
 
 
-def make_raw() -> None:
+def make_raw(fd: int = _STDIN) -> None:
     """Bytes pass unchanged in both directions, no echo, no signals."""
-    attributes = termios.tcgetattr(_STDIN)
+    attributes = termios.tcgetattr(fd)
     attributes[_IFLAG] = attributes[_OFLAG] = attributes[_LFLAG] = 0
     attributes[_CFLAG] |= termios.CS8
     attributes[_CC][termios.VMIN], attributes[_CC][termios.VTIME] = 1, 0
-    termios.tcsetattr(_STDIN, termios.TCSANOW, attributes)
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def make_sane() -> None:
