@@ -150,6 +150,8 @@ def find_task(task: str | Path, *, namespace: str = NAMESPACE) -> Task:
         BadTaskFormat: The folder cannot be read.
     """
     if isinstance(task, Path) or task.startswith((".", "/", "~")):
+        if not Path(task).expanduser().is_dir():
+            raise UnknownName("task folder", str(task), known=(), advice="Name a folder with a task.yaml.")
         return read_folder(Path(task).expanduser(), namespace=namespace)
     found = find_row(task)
     if found is not None:
