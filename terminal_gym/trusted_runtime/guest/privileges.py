@@ -91,9 +91,15 @@ def make_place(name: str, size: int) -> Place:
 
 
 def seal(place: Place) -> None:
-    """Make the folder read-only where it is a mount of its own."""
+    """Make the folder read-only where it is a mount of its own, and closed to whoever lacks CAP_DAC_OVERRIDE.
+
+    Closed even to its owner: where no other uid can be taken, what the tests spawn is the owner, and cannot change
+    the mode of what is read-only.
+    """
+    if holds(DAC_OVERRIDE):
+        os.chmod(place.path, 0)
     if place.mounted:
-        _mount(place.path, _MS_NOSUID | _MS_NODEV | _MS_RDONLY | _MS_REMOUNT, "mode=0700")
+        _mount(place.path, _MS_NOSUID | _MS_NODEV | _MS_RDONLY | _MS_REMOUNT, "")
 
 
 def _mount(path: str, flags: int, options: str) -> bool:
