@@ -18,7 +18,10 @@ from terminal_gym.terminal.keys import encode
 from terminal_gym.trajectory.record import Action, Observation
 
 SCRIPT = "/tmp/.tgym-solution"
-LINE_BYTES = 2000  # one typed line; the line discipline holds 4,095 (termios(3), canonical mode)
+LINE_BYTES = (
+    1000  # of one typed line; BusyBox keeps 1,024 (FEATURE_EDITING_MAX_LEN), others 4,095 (termios(3))
+)
+LINES = 3  # typed in one step: steps are limited
 LOOKS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # pauses while a program waits for input that nobody gives
 PLAIN = frozenset(
     b' !"#$&()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~'
@@ -105,7 +108,8 @@ def moves(solution: Solution, *, limit_s: float) -> list[Move]:
     """Return what to type for `solution`; a script may take `limit_s`."""
     if solution.script is None:
         return [_typed(entry) for entry in solution.keystrokes]
-    typed = [Move(f"{line}\n".encode(), 30.0) for line in script_lines(solution.script.encode())]
+    lines = [f"{line}\n".encode() for line in script_lines(solution.script.encode())]
+    typed = [Move(b"".join(lines[at : at + LINES]), 30.0) for at in range(0, len(lines), LINES)]
     shell = f"if command -v bash >/dev/null; then bash {SCRIPT}; else sh {SCRIPT}; fi"
     return [*typed, Move(f"{shell}; (c=$?; rm -f {SCRIPT}; exit $c)\n".encode(), limit_s)]
 
