@@ -23,7 +23,7 @@ class Marks:
     def __init__(self, nonce: str):
         aid = re.escape(nonce.encode())
         self._mark = re.compile(
-            rb"\x1b\]133;(?:([ABC])|D;(\d{1,3})?);aid=%b\x07|(\x1b\]6973;%b;waiting\x07)" % (aid, aid)
+            rb"\x1b\](?:133;(?:([ABC])|D;(\d{1,3})?);aid=%b|(6973;%b;waiting))\x07" % (aid, aid)
         )
         self._rest = b""
         self.seen_any = False  # a mark of ours came at least once
@@ -45,15 +45,13 @@ class Marks:
         if b"\x1b" not in data:
             return data
         hints = self.hints
-        end = 0
-        for found in self._mark.finditer(data):
-            end = found.end()
-            self._note(found)
+        if b"\x1b]" in data:
+            for found in self._mark.finditer(data):
+                self._note(found)
         if self.hints != hints:
             data = self._mark.sub(lambda found: b"" if found[3] else found[0], data)
-            end = 0
         # A mark torn by the end of the chunk waits for its other half; anything else goes on at once.
-        torn = data.rfind(b"\x1b", max(end, len(data) - _LONGEST))
+        torn = data.rfind(b"\x1b", max(0, len(data) - _LONGEST))
         if torn >= 0 and _may_become_mark(data[torn:]):
             data, self._rest = data[:torn], data[torn:]
         return data

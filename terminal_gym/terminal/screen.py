@@ -13,12 +13,13 @@ from pyte.screens import Char
 
 from terminal_gym.terminal.emulator import Emulator
 
-_MOST_QUEUED = 1 << 20  # bytes
+_MOST_QUEUED = 1 << 18  # bytes
 _SHORT = 1 << 14  # bytes that are not worth a shortcut
+_MOST_CUTS = 16  # odd lines in a burst that are followed one by one
 
 # What moves the cursor only along its line or to the next one, and leaves no mode behind but pen and title.
 _SIMPLE = re.compile(
-    rb"(?:[^\x00-\x06\x0b\x0c\x0e-\x1f\x7f]++|\x1b\[[0-9;]*[mK]|\x1b\][^\x07\x18\x1a\x1b]*\x07|\x1b\[\?2004[hl])*+"
+    rb"(?:[^\x0b\x0c\x0e\x0f\x18\x1a\x1b]++|\x1b\[[0-9;]*[mK]|\x1b\][^\x07\x18\x1a\x1b]*\x07|\x1b\[\?2004[hl])*+"
 )
 _PEN = re.compile(rb"\x1b\[([0-9;]*)m")
 _TITLE = re.compile(rb"\x1b\][02];[^\x07\x18\x1a\x1b]*\x07")
@@ -73,11 +74,11 @@ class Screen:
         return cols
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; cheap, but for what exceeds the first MiB between two looks."""
+        """Take the next bytes; cheap, but for what exceeds the first 256 KiB between two looks."""
         self._queue.append(data)
         self._queued += len(data)
         if self._queued > _MOST_QUEUED:
-            self._catch_up()
+            self._shorten()
 
     def resize(self, rows: int, cols: int) -> None:
         self._catch_up()
@@ -112,25 +113,48 @@ class Screen:
             drawn = self._drawn[y] = _draw_row(self._emulator, y)
         return drawn
 
+    def _shorten(self) -> None:
+        """Drop from the queue what has scrolled away; where that cannot be told, follow it."""
+        data = b"".join(self._queue)
+        for _ in range(_MOST_CUTS):
+            if len(data) <= _SHORT:
+                break
+            data, simple = self._without_scrolled(data)
+            if simple == len(data):
+                break
+            # Something else stands in between: follow it to the end of its line, and look at what comes after.
+            cut = data.find(b"\n", simple) + 1 or len(data)
+            self._emulator.feed(data[:cut])
+            data = data[cut:]
+        self._queue, self._queued = [data], len(data)
+        if len(data) > _MOST_QUEUED // 2:
+            self._follow()
+
     def _catch_up(self) -> None:
+        if self._queued > _SHORT:
+            self._shorten()
+        self._follow()
+
+    def _follow(self) -> None:
         data, self._queue, self._queued = b"".join(self._queue), [], 0
-        if len(data) > _SHORT:
-            data = self._skip_scrolled(data)
         if data:
             self._emulator.feed(data)
 
-    def _skip_scrolled(self, data: bytes) -> bytes:
-        """Bring the emulator to where it would stand before the last lines of `data`; returns those."""
+    def _without_scrolled(self, data: bytes) -> tuple[bytes, int]:
+        """Bring the emulator to where it would stand before the last lines of the simple part of `data`.
+
+        Returns the data from there on, and how much of it is simple.
+        """
         emulator = self._emulator
         if not emulator.is_plain:
-            return data
+            return data, 0
         simple = _SIMPLE.match(data).end()  # type: ignore[union-attr]  # matches the empty string too
         start = _nth_line_from(data, simple, emulator.lines + 1)
         # As many lines before it bring the cursor to the bottom: nothing old stands below what comes.
         if start < 0 or data.count(b"\n", 0, start) < emulator.lines:
-            return data
+            return data, simple
         emulator.stand_at_bottom([*_TITLE.findall(data, 0, start)[-1:], *_last_pens(data, start)])
-        return data[start:]
+        return data[start:], simple - start
 
 
 def _nth_line_from(data: bytes, end: int, count: int) -> int:
@@ -145,11 +169,10 @@ def _nth_line_from(data: bytes, end: int, count: int) -> int:
 
 
 def _last_pens(data: bytes, end: int) -> list[bytes]:
-    """Return the pen switches before `end` that still matter: since the last reset, the last of each kind."""
+    """Return the pen switches before `end` that still matter: from the last reset on, the last of each kind."""
+    reset = max(data.rfind(b"\x1b[m", 0, end), data.rfind(b"\x1b[0m", 0, end), 0)
     kept: dict[bytes, None] = {}
-    for found in _PEN.finditer(data, 0, end):
-        if found[1] in (b"", b"0"):
-            kept.clear()
+    for found in _PEN.finditer(data, reset, end):
         kept.pop(found[0], None)
         kept[found[0]] = None
     return list(kept)

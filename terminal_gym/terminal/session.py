@@ -18,9 +18,10 @@ import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import pexpect
+from pexpect.spawnbase import SpawnBase
 
 from terminal_gym.errors import BadAction, SessionClosed, SettleTimeout
 from terminal_gym.terminal.marks import Marks
@@ -28,9 +29,6 @@ from terminal_gym.terminal.output import Output, clipped, column_after, plain
 from terminal_gym.terminal.screen import Screen, Snapshot
 from terminal_gym.terminal.settle import Evidence, Fact, Patience, ReaderWatch, Settled, decide, lines_in
 from terminal_gym.trajectory.record import Frame
-
-if TYPE_CHECKING:
-    from pexpect.spawnbase import SpawnBase
 
 Clock = Callable[[], float]
 Until = Callable[[float], bool]  # gets the seconds since the last byte
@@ -377,18 +375,40 @@ class Session:
         return bool(self._poll.poll(timeout_s and max(1, round(timeout_s * 1000))))
 
     def _read(self) -> bool:
-        try:
-            chunk = self._stream.read_nonblocking(_CHUNK, 0)
-        except pexpect.TIMEOUT:
-            return False
-        except (pexpect.EOF, OSError, ValueError):
-            self.is_closed = True
+        chunk = self._take_local() if self._local else self._take()
+        if not chunk:
             return False
         self._last_byte = self._clock()
         chunk = self._marks.feed(chunk)
         if chunk:
             self._show(chunk)
         return True
+
+    def _take(self) -> bytes:
+        try:
+            return self._stream.read_nonblocking(_CHUNK, 0)
+        except pexpect.TIMEOUT:
+            return b""
+        except (pexpect.EOF, OSError, ValueError):
+            self.is_closed = True
+            return b""
+
+    def _take_local(self) -> bytes:
+        # A terminal gives 4 KiB at a time. pexpect's `spawn` polls before each of them, its base class does not.
+        pieces: list[bytes] = []
+        size = 0
+        while size < _CHUNK:
+            try:
+                piece = SpawnBase.read_nonblocking(self._stream, _CHUNK)
+            except BlockingIOError:
+                break
+            except (pexpect.EOF, OSError, ValueError):
+                # What was read goes first; the end is met again at the next read.
+                self.is_closed = not pieces
+                break
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces)
 
     def _show(self, chunk: bytes) -> None:
         self._output.append(chunk)
