@@ -1,0 +1,81 @@
+"""`tgym images build` and `tgym reap`: what a runtime keeps on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from terminal_gym.cli.report import say, show, show_json
+from terminal_gym.cli.tasks import Folder, Json, Tasks, chosen
+from terminal_gym.errors import ImageMissing, RuntimeUnavailable
+from terminal_gym.sandbox.base import RUNTIMES, Image, Runtime, open_runtime
+from terminal_gym.tasks.task import ImageRecipe
+
+app = typer.Typer(help="The images that tasks run on.", no_args_is_help=True)
+
+
+def ready_image(runtime: Runtime, recipe: ImageRecipe) -> Image:
+    """Return the image of `recipe`; made first, saying so on stderr, where the runtime does not hold it.
+
+    Raises:
+        BuildFailed: The recipe does not build.
+        ImageMissing: It has no recipe, and no registry answers.
+    """
+    try:
+        return runtime.image(recipe.name)
+    except ImageMissing:
+        say(f"{runtime.name} has no image {recipe.name}; building it …")
+        image = runtime.build(recipe)
+    if image.substituted:
+        say(f"{recipe.name}: {image.substituted}")
+    return image
+
+
+@app.command("build")
+def build(
+    tasks: Tasks = None,
+    catalogue: Folder = None,
+    runtime: Annotated[str, typer.Option(help="auto, docker, podman or namespace.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Build, or find, the images of tasks. Where no registry answers, the base distribution is bootstrapped."""
+    maker = open_runtime(runtime)
+    maker.check()
+    built: list[dict[str, str]] = []
+    try:
+        for task in chosen(tasks, catalogue):
+            image = ready_image(maker, task.image)
+            facts = {"task": str(task.ref), "image": image.name, "digest": image.digest}
+            built.append(facts | {"substituted": image.substituted})
+            if not json:
+                show(f"{image.digest[:19]}  {image.name}  {image.substituted}")
+    finally:
+        maker.close()
+    if json:
+        show_json({"runtime": maker.name, "images": built})
+
+
+def reap(
+    runtime: Annotated[
+        str, typer.Option(help="docker, podman or namespace; all: each that works here.")
+    ] = "all",
+    json: Json = False,
+) -> None:
+    """Remove what killed owners left: sandboxes, networks, volumes, mounts, overlay folders."""
+    removed: dict[str, list[str]] = {}
+    for name in RUNTIMES if runtime == "all" else (runtime,):
+        maker = open_runtime(name)
+        try:
+            maker.check()
+        except RuntimeUnavailable:
+            if runtime != "all":
+                raise
+            continue
+        removed[name] = list(maker.reap())
+        maker.close()
+    if json:
+        show_json({"removed": removed})
+        return
+    for name, gone in removed.items():
+        show(f"{name}: {', '.join(gone) or 'nothing was left'}")
