@@ -10,7 +10,7 @@ and keeps the filesystem. So judging "the same machine, everything killed" is st
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, cast
@@ -162,7 +162,7 @@ class Runtime(Protocol):
         """
         ...
 
-    def build(self, recipe: ImageRecipe, *, log: object = None) -> Image:
+    def build(self, recipe: ImageRecipe, *, log: Callable[[str], None] | None = None) -> Image:
         """Make the image of `recipe`, or return it where it exists already.
 
         Raises:

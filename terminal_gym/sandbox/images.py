@@ -1,0 +1,169 @@
+"""Images on an Engine: describe one, build a recipe with the classic builder, put the trusted tree into a volume."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.utils.build import exclude_paths
+
+from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable
+from terminal_gym.sandbox import bootstrap
+from terminal_gym.sandbox.base import Image
+from terminal_gym.sandbox.engine import Engine
+from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.trusted_runtime.tree import GUEST, TrustedTree
+
+SUBSTITUTED = "terminal-gym.substituted"  # image label: what stands in for an upstream base image
+Log = Callable[[str], None]
+_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(?P<base>\S+)(?:\s+AS\s+(?P<stage>\S+))?\s*$", re.I | re.M)
+_TAIL = 4000
+
+
+def described(name: str, found: Mapping[str, Any]) -> Image:
+    """Return the Image of what the Engine says about it."""
+    config = found.get("Config") or {}
+    env = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
+    labels = config.get("Labels") or {}
+    return Image(
+        name,
+        str(found["Id"]),
+        env,
+        config.get("WorkingDir") or "/",
+        config.get("User") or "",
+        labels.get(SUBSTITUTED, ""),
+    )
+
+
+def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
+    """Build or pull the image of `recipe` under its name.
+
+    Raises:
+        BuildFailed: The recipe does not build; the end of the build's output comes with it.
+        ImageMissing: It is pulled, not built, and no registry gives it.
+    """
+    if recipe.context is None:
+        _have_base(engine, recipe.name, log=log)
+        return
+    dockerfile = recipe.context / recipe.dockerfile
+    for base in bases(dockerfile.read_text(encoding="utf-8")):
+        _have_base(engine, base, log=log)
+    tail = ""
+    with engine.calling(f"build {recipe.name}"):
+        for message in engine.client.build(
+            fileobj=io.BytesIO(context_tar(recipe)),
+            custom_context=True,
+            dockerfile=recipe.dockerfile,
+            tag=recipe.name,
+            rm=True,
+            forcerm=True,
+            decode=True,
+        ):
+            text = str(message.get("stream") or message.get("status") or "")
+            tail = (tail + text)[-_TAIL:]
+            if text.strip():
+                log(text.rstrip())
+            if "error" in message:
+                raise BuildFailed(f"{dockerfile} does not build: {message['error']}", log_tail=tail)
+
+
+def bases(dockerfile: str) -> list[str]:
+    """Return the images that a Dockerfile stands on, without its own stages and `scratch`."""
+    found: list[str] = []
+    stages = {"scratch"}
+    for line in _FROM.finditer(dockerfile):
+        if line["base"].lower() not in stages and line["base"] not in found:
+            found.append(line["base"])
+        stages.add((line["stage"] or "").lower())
+    return found
+
+
+def context_tar(recipe: ImageRecipe) -> bytes:
+    """Return the build context as a tar, without what `recipe.exclude` and .dockerignore name."""
+    assert recipe.context is not None
+    ignore = recipe.context / ".dockerignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    patterns += [*recipe.exclude, f"!{recipe.dockerfile}"]
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name in sorted(exclude_paths(str(recipe.context), patterns, dockerfile=recipe.dockerfile)):
+            if name and name != ".dockerignore":
+                tar.add(recipe.context / name, name, recursive=False, filter=_plain)
+    return made.getvalue()
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The same bytes for the same files: the layer cache compares owners and, in part, times."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mtime = 0
+    return entry
+
+
+def _have_base(engine: Engine, name: str, *, log: Log) -> None:
+    with engine.calling(f"inspect {name}"):
+        try:
+            engine.client.inspect_image(name)
+            return
+        except ImageNotFound:
+            pass
+    try:
+        with engine.calling(f"pull {name}"):
+            repository, _, tag = (
+                name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
+            )
+            engine.client.pull(repository, tag=tag)
+            return
+    except Exception as pulled:  # every way in which a registry can be out of reach
+        log(f"{name} cannot be pulled ({pulled}); trying to bootstrap it")
+        recipe = bootstrap.recipe_for(name)
+        if recipe is None:
+            advice = "Pull it where a registry answers, or build on debian:* here."
+            raise ImageMissing(
+                f"{name} cannot be pulled: {pulled}. Nothing is known that can stand in. {advice}"
+            ) from pulled
+    with bootstrap.made(recipe, log=log) as archive:
+        _import(engine, archive, name, label=f"{SUBSTITUTED}={recipe.describes}")
+
+
+def _import(engine: Engine, archive: Path, name: str, *, label: str) -> None:
+    repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
+    with engine.calling(f"import {name}"), archive.open("rb") as data:
+        changes = [f"LABEL {label.partition('=')[0]}={label.partition('=')[2]!r}", 'CMD ["bash"]']
+        engine.client.import_image_from_data(data, repository=repository, tag=tag, changes=changes)
+
+
+def tree_volume(engine: Engine, tree: TrustedTree, image: str) -> str:
+    """Return the name of a volume that holds the trusted tree, on an Engine that cannot see this machine's files."""
+    name = f"tgym-trusted-{tree.hash[:16]}"
+    with engine.calling("fill the trusted volume"):
+        client = engine.client
+        client.create_volume(name)
+        host = client.create_host_config(binds=[f"{name}:{GUEST}"])
+        helper = client.create_container(image, ["true"], host_config=host)["Id"]
+        try:
+            try:
+                client.get_archive(helper, f"{GUEST}/tree.sha256")
+            except NotFound:
+                client.put_archive(helper, GUEST, _tree_tar(tree))
+        except APIError as error:
+            raise RuntimeUnavailable(f"the trusted runtime cannot be sent to the engine: {error}") from error
+        finally:
+            client.remove_container(helper, force=True)
+    return name
+
+
+def _tree_tar(tree: TrustedTree) -> bytes:
+    """The hash file goes last: a volume that holds it is whole."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        names = sorted(tree.path.rglob("*"), key=lambda path: (path.name == "tree.sha256", path))
+        for path in names:
+            tar.add(path, path.relative_to(tree.path).as_posix(), recursive=False, filter=_plain)
+    return made.getvalue()
