@@ -40,7 +40,11 @@ def chosen(names: list[str] | None, folder: Path | None = None) -> list[Task]:
 
 
 @app.command("list")
-def list_(catalogue: Folder = None, domain: str = "", json: Json = False) -> None:
+def list_(
+    catalogue: Folder = None,
+    domain: Annotated[str, typer.Option(help="Only this domain.")] = "",
+    json: Json = False,
+) -> None:
     """List the tasks of the catalogues: id, domain, difficulty, judging mode, image."""
     found = [(id, row.labels) for c in catalogues(catalogue) for id, row in c.rows.items()]
     rows = [(id, labels) for id, labels in found if domain in ("", labels.get("domain"))]
