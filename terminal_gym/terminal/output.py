@@ -12,7 +12,7 @@ _KEPT = 128 * 1024  # bytes kept at each end
 _ERASE = r"\x1b\[[0-2]?K"
 _ESCAPES = re.compile(
     rf"(?!{_ERASE})(?:"
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences
+    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # control sequences, also one torn off
     r"|(?:\x1b[\]P_^X]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|(?=\x1b)|\Z)"  # OSC, DCS and the like
     r"|\x1b[ -/]+[0-~]?"  # character sets
     r"|\x1b[0-~]?"
