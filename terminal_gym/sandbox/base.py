@@ -204,9 +204,10 @@ def open_runtime(name: str) -> Runtime:
 
 
 def _docker_or_namespace() -> Runtime:
+    docker = open_runtime("docker")
     try:
-        docker = open_runtime("docker")
         docker.check()
     except RuntimeUnavailable:
+        docker.close()
         return open_runtime("namespace")
     return docker
