@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,13 +71,12 @@ TOOLS = (
 def _runtime(name: str) -> Finding:
     """Ask a runtime; one that lists what it cannot enforce works partly."""
     try:
-        runtime = open_runtime(name)
-        runtime.check()
+        with closing(open_runtime(name)) as runtime:
+            runtime.check()
+            missing = tuple(getattr(runtime, "missing_limits", tuple)())
     except (TerminalGymError, ImportError) as error:
         first, _, advice = str(error).partition(". ")
         return Finding(name, "no", first, advice)
-    missing = tuple(getattr(runtime, "missing_limits", lambda: ())())
-    runtime.close()
     if missing:
         return Finding(name, "partly", f"cannot enforce: {', '.join(missing)}", "see docs/sandboxing.md")
     return Finding(name, "yes", "every limit is enforced")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -40,18 +41,15 @@ def build(
     json: Json = False,
 ) -> None:
     """Build, or find, the images of tasks. Where no registry answers, the base distribution is bootstrapped."""
-    maker = open_runtime(runtime)
-    maker.check()
     built: list[dict[str, str]] = []
-    try:
+    with closing(open_runtime(runtime)) as maker:
+        maker.check()
         for task in chosen(tasks, catalogue):
             image = ready_image(maker, task.image)
             facts = {"task": str(task.ref), "image": image.name, "digest": image.digest}
             built.append(facts | {"substituted": image.substituted})
             if not json:
                 show(f"{image.digest[:19]}  {image.name}  {image.substituted}")
-    finally:
-        maker.close()
     if json:
         show_json({"runtime": maker.name, "images": built})
 
@@ -65,15 +63,14 @@ def reap(
     """Remove what killed owners left: sandboxes, networks, volumes, mounts, overlay folders."""
     removed: dict[str, list[str]] = {}
     for name in RUNTIMES if runtime == "all" else (runtime,):
-        maker = open_runtime(name)
-        try:
-            maker.check()
-        except RuntimeUnavailable:
-            if runtime != "all":
-                raise
-            continue
-        removed[name] = list(maker.reap())
-        maker.close()
+        with closing(open_runtime(name)) as maker:
+            try:
+                maker.check()
+            except RuntimeUnavailable:
+                if runtime != "all":
+                    raise
+                continue
+            removed[name] = list(maker.reap())
     if json:
         show_json({"removed": removed})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -88,9 +89,6 @@ def ready_runtime(name: str, task: Task) -> tuple[str, Image]:
         RuntimeUnavailable: It does not work here.
         BuildFailed: The image's recipe does not build.
     """
-    runtime = open_runtime(name)
-    try:
+    with closing(open_runtime(name)) as runtime:
         runtime.check()
         return runtime.name, ready_image(runtime, task.image)
-    finally:
-        runtime.close()
