@@ -55,6 +55,9 @@ class JudgeOrders:
     canary: str = ""  # "": no canaries (collection)
     drop_to: int | None = 64321  # uid of whatever the tests spawn; None: stay as we are
     own_conftest: bool = False
+    clear: tuple[
+        str, ...
+    ] = ()  # absolute paths removed before the artifacts are unpacked: what the agent deleted is gone
     env: dict[str, str] = field(default_factory=dict)
     kind: str = "judge"
 

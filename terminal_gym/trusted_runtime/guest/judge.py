@@ -107,6 +107,7 @@ def _unpack(
     uid = orders["drop_to"]
     stage = "bad_artifacts"
     try:
+        unpack.clear(orders["clear"])
         unpack.unpack(artifacts, "/", owner=uid)
         stage = "bad_tests"
         place = privileges.make_place(f"tgt-{os.urandom(8).hex()}", len(tests))

@@ -46,6 +46,19 @@ def unpack(line: bytes, root: str, *, owner: int | None = None) -> None:
         raise BadArchive(f"{type(error).__name__}: {error}") from error
 
 
+def clear(paths: list[str], root: str = "/") -> None:
+    """Remove what the image has at these absolute paths, so that what an agent deleted does not come back.
+
+    Raises:
+        BadArchive: A path is the root itself or leads out of it.
+    """
+    for path in paths:
+        name = _checked(path.removeprefix("/"), set())
+        if not name:
+            raise BadArchive(f"{path!r} cannot be removed")
+        _clear(f"{root.rstrip('/')}/{name}", keep_folder=False)
+
+
 def _checked(name: str, links: set[str]) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
