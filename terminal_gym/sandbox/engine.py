@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -73,6 +74,8 @@ class Engine:
             if (certs := os.environ.get("DOCKER_CERT_PATH")) and os.environ.get("DOCKER_TLS_VERIFY")
             else False
         )
+        if self.is_local:
+            _knock(self.address.removeprefix("unix://"))
         return docker.APIClient(base_url=self.address, version=version, timeout=_CALL_S, tls=tls)
 
     @contextlib.contextmanager
@@ -98,3 +101,10 @@ class Engine:
                 raise SandboxLost(f"{self.name} stopped answering ({what} {sandbox}): {error}") from error
             found = f"{self.name} at {self.address} does not answer ({what}): {error}."
             raise RuntimeUnavailable(f"{found} {self.advice}") from error
+
+
+def _knock(path: str) -> None:
+    """Raise OSError where nobody listens; the docker package would leave its own socket open then."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CALL_S)
+        probe.connect(path)
