@@ -70,6 +70,7 @@ class Machine:
         ]
         if os.getuid() != 0:
             argv += ["--unshare-user", "--uid", "0", "--gid", "0"]
+        argv += ["--cap-drop", "ALL"]
         for capability in self.capabilities:
             argv += ["--cap-add", f"CAP_{capability}"]
         for name, value in INIT_ENV.items():
