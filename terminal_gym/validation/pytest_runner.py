@@ -1,0 +1,251 @@
+"""Judges with pytest in the trusted runtime: kill first, send the tests, believe one signed line.
+
+Modes (see docs/architecture.md): `artifacts` boots a fresh sandbox of the pristine image with the declared paths,
+`restart` boots the agent's own sandbox again with everything killed, `live` boots a fresh one that shares only the
+network while the agent's processes still run.
+
+What it does not promise: in `restart` the tools of the image that a *test* starts may be the agent's (recorded as an
+integrity flag), and code that a test imports can forge its own outcome.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pexpect
+
+from terminal_gym.errors import (
+    OversizedArchive,
+    RuntimeUnavailable,
+    SandboxError,
+    StartFailed,
+    ValidatorBroken,
+)
+from terminal_gym.sandbox.base import Console, Runtime, Sandbox, SandboxSpec
+from terminal_gym.sandbox.handshake import send_all
+from terminal_gym.tasks.task import Mode, Task
+from terminal_gym.trusted_runtime.orders import JudgeOrders
+from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
+from terminal_gym.validation import artifacts, integrity
+from terminal_gym.validation.report import Decision, Report, decide, opened
+from terminal_gym.validation.verdict import Verdict
+
+_GRACE_S = 10.0  # beyond the supervisor's own deadline
+_STREAM_CAP = 64 * 1024 * 1024
+_CHUNK = 131_072
+_RETRIES = 2  # of a judgement that the machine, not the agent, spoiled
+_NOBODY = 64321
+
+
+class PytestValidator:
+    """The validator for pytest folders."""
+
+    def judge(self, sandbox: Sandbox, task: Task, *, runtime: Runtime) -> Verdict:
+        """Stop `sandbox` and return the verdict on what it holds; see `Validator`."""
+        began = time.monotonic()
+        expected = expected_ids(task, runtime)
+        mode = _mode_here(task, runtime)
+        for attempt in range(1 + _RETRIES):
+            try:
+                decision, flags, tail = _judged(sandbox, task, runtime, mode, expected)
+                break
+            except artifacts.BadArtifact as error:
+                decision, flags, tail = Decision("failed", f"agent_fault: artifact_bad: {error}"), (), ""
+                break
+            except OversizedArchive as error:
+                decision, flags, tail = Decision("failed", f"agent_fault: too_large: {error}"), (), ""
+                break
+            except SandboxError as error:
+                decision, flags, tail = _blamed(
+                    error, sandbox, task, runtime, expected, last=attempt == _RETRIES
+                )
+                if decision.status != "broken":
+                    break
+        return Verdict(
+            decision.status,
+            mode,
+            decision.reason,
+            decision.checks,
+            flags,
+            time.monotonic() - began,
+            trusted_tree().hash,
+            tail,
+        )
+
+
+def expected_ids(task: Task, runtime: Runtime) -> tuple[str, ...]:
+    """Return the node ids that must pass: the task's own, or collected once on a pristine sandbox and remembered.
+
+    Raises:
+        ValidatorBroken: The tests cannot be collected, or there are none.
+        SandboxError: The machine could not run the collection.
+    """
+    if task.validator.expected:
+        return task.validator.expected
+    place = cache_folder().parent / "expected" / f"{task.content_hash()}-{trusted_tree().hash[:16]}.json"
+    try:
+        return tuple(json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        pass
+    orders = replace(_orders(task, canary=""), collect_only=True)
+    with runtime.start(_judge_spec(task, f"collect-{uuid.uuid4().hex[:12]}")) as pristine:
+        report, _ = _run(pristine, orders, task, b"")
+    if report is None or report.status != "reported" or report.errors or not report.items:
+        found = (
+            "no answer"
+            if report is None
+            else f"{report.status}: {[*report.errors] or report.out[-1000:] or 'no tests'}"
+        )
+        raise ValidatorBroken(
+            f"{task.ref}: the tests in {task.validator.tests} cannot be collected ({found})."
+        )
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_name(f".{place.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    draft.write_text(json.dumps(report.items), encoding="utf-8")
+    draft.replace(place)
+    return report.items
+
+
+def _judged(
+    sandbox: Sandbox, task: Task, runtime: Runtime, mode: Mode, expected: tuple[str, ...]
+) -> tuple[Decision, tuple[str, ...], str]:
+    """Return the decision, the integrity flags and the end of the validator's output."""
+    if mode == "live":
+        decision, report = _in_fresh(task, runtime, expected, b"", beside=sandbox)
+        sandbox.stop()
+        return decision, (*_flags(report, task), "live"), _tail(report)
+    sandbox.stop()
+    _gate(sandbox, task)
+    if mode == "restart":
+        flags = integrity.flags(sandbox.changed_paths())
+        canary = secrets.token_hex(16)
+        report, _ = _run(sandbox, _orders(task, canary=canary), task, b"")
+        return (
+            decide(report, expected=expected, canary=canary),
+            (*_flags(report, task), *flags),
+            _tail(report),
+        )
+    read = (
+        (path, sandbox.read_archive(path, limit_bytes=artifacts.LIMIT_BYTES))
+        for path in task.validator.artifacts
+    )
+    crossed = artifacts.filtered(read)
+    decision, report = _in_fresh(task, runtime, expected, crossed.tar)
+    dropped = tuple(f"dropped {path}" for path in crossed.dropped[:20])
+    return decision, (*_flags(report, task), *dropped), _tail(report)
+
+
+def _in_fresh(
+    task: Task, runtime: Runtime, expected: tuple[str, ...], crossed: bytes, *, beside: Sandbox | None = None
+) -> tuple[Decision, Report | None]:
+    """Judge in a new sandbox of the pristine image."""
+    name = f"judge-{beside.name if beside else uuid.uuid4().hex[:12]}"
+    canary = secrets.token_hex(16)
+    spec = _judge_spec(task, name, share_network_of=beside.name if beside else None)
+    with runtime.start(spec) as pristine:
+        # What the image ships at a declared path is not what the agent left there.
+        orders = _orders(task, canary=canary, clear=() if beside else task.validator.artifacts)
+        report, _ = _run(pristine, orders, task, crossed)
+    return decide(report, expected=expected, canary=canary), report
+
+
+def _judge_spec(task: Task, name: str, *, share_network_of: str | None = None) -> SandboxSpec:
+    limits = replace(task.limits, network=False, pids=max(task.limits.pids, 256))
+    return SandboxSpec(task.image.name, name, limits, share_network_of=share_network_of)
+
+
+def _orders(task: Task, *, canary: str, clear: tuple[str, ...] = ()) -> JudgeOrders:
+    spec = task.validator
+    return JudgeOrders(
+        args=("",),
+        timeout_s=task.limits.verifier_s,
+        cwd=task.workdir or "/",
+        canary=canary,
+        drop_to=_NOBODY if spec.tested_code_user == "nobody" else None,
+        own_conftest=spec.own_conftest,
+        clear=clear,
+        env={"TEST_DIR": "/tests", **task.env},
+    )
+
+
+def _run(sandbox: Sandbox, orders: JudgeOrders, task: Task, crossed: bytes) -> tuple[Report | None, bytes]:
+    """Boot `sandbox` with judging orders; returns the signed report, None where none came, and the raw stream."""
+    key = secrets.token_bytes(32)
+    tests = artifacts.tests_tar(task.validator.tests, own_conftest=task.validator.own_conftest)
+    console = sandbox.boot(orders, rows=24, cols=80)
+    try:
+        for line in (base64.b64encode(tests), base64.b64encode(crossed), key.hex().encode()):
+            send_all(console.stream, line + b"\n")
+        return _awaited(console, key, time.monotonic() + orders.timeout_s + _GRACE_S)
+    finally:
+        sandbox.stop()
+
+
+def _awaited(console: Console, key: bytes, until: float) -> tuple[Report | None, bytes]:
+    stream = bytearray(console.stream.buffer)
+    scanned = 0
+    while time.monotonic() < until and len(stream) < _STREAM_CAP:
+        end = stream.rfind(b"\n") + 1
+        if end > scanned:
+            if (report := opened(bytes(stream[scanned:end]), key)) is not None:
+                return report, bytes(stream)
+            scanned = end
+        try:
+            stream += console.stream.read_nonblocking(_CHUNK, timeout=max(0.0, until - time.monotonic()))
+        except (pexpect.EOF, pexpect.TIMEOUT):
+            break
+    return opened(bytes(stream[scanned:]), key), bytes(stream)
+
+
+def _gate(sandbox: Sandbox, task: Task) -> None:
+    written, most = sandbox.written_bytes(), task.limits.disk_mb * 1024 * 1024
+    if written > most:
+        raise OversizedArchive(f"{written} bytes were written, {most} are allowed")
+
+
+def _blamed(
+    error: SandboxError,
+    sandbox: Sandbox,
+    task: Task,
+    runtime: Runtime,
+    expected: tuple[str, ...],
+    *,
+    last: bool,
+) -> tuple[Decision, tuple[str, ...], str]:
+    """A judgement that could not run: the agent's doing, if the same judgement runs on a pristine machine."""
+    broken = Decision("broken", f"{type(error).__name__}: {error}")
+    if isinstance(error, RuntimeUnavailable) or not last:
+        return broken, (), ""
+    if not isinstance(error, StartFailed):
+        return broken, (), ""
+    try:
+        _in_fresh(task, runtime, expected, b"")
+        sandbox.written_bytes()  # the daemon still knows it: it is there, and does not start
+    except SandboxError:
+        return broken, (), ""
+    return Decision("failed", f"agent_fault: start_failed: {error}"), (), ""
+
+
+def _mode_here(task: Task, runtime: Runtime) -> Mode:
+    """One mapped uid cannot keep tested code from the tests in the agent's own machine, so artifacts are preferred."""
+    single = bool(getattr(runtime, "single_uid", False))
+    if task.validator.mode == "restart" and single and task.validator.artifacts:
+        return "artifacts"
+    return task.validator.mode
+
+
+def _flags(report: Report | None, task: Task) -> tuple[str, ...]:
+    if report is not None and not report.dropped and task.validator.tested_code_user == "nobody":
+        return ("one_uid",)
+    return ("tested_as_root",) if task.validator.tested_code_user == "root" else ()
+
+
+def _tail(report: Report | None) -> str:
+    return "" if report is None else report.out[-20_000:]
