@@ -17,7 +17,6 @@ import secrets
 import time
 import uuid
 from dataclasses import replace
-from pathlib import Path
 
 import pexpect
 
