@@ -2,7 +2,7 @@ r"""What the shell says about itself in its output: prompt and command marks, si
 
     ESC ] 133 ; A|B|C ; aid=<nonce> BEL             prompt begins | prompt ends | command begins
     ESC ] 133 ; D ; <exit code> ; aid=<nonce> BEL   command ended
-    ESC ] 6973 ; <nonce> ; waiting BEL              PID 1: the foreground process is blocked reading
+    ESC ] 6973 ; <nonce> ; waiting BEL              PID 1, or we: the foreground process is blocked reading
 
 A mark without the nonce is somebody else's output and changes nothing. The nonce lies in the shell's memory,
 where an agent can find it: what is read here says when to look at the screen and what to show, never who passed.
@@ -22,6 +22,7 @@ class Marks:
 
     def __init__(self, nonce: str):
         aid = re.escape(nonce.encode())
+        self.hint = b"\x1b]6973;%b;waiting\x07" % nonce.encode()
         self._mark = re.compile(
             rb"\x1b\](?:133;(?:([ABC])|D;(\d{1,3})?);aid=%b|(6973;%b;waiting))\x07" % (aid, aid)
         )

@@ -37,6 +37,7 @@ _CHUNK = 128 * 1024  # bytes asked for in one read
 _WRITE = 4096  # bytes per write: what a terminal buffers
 _CANONICAL = 4095  # bytes of a line that a terminal in canonical mode keeps; source: n_tty.c, N_TTY_BUF_SIZE
 _SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
+_FENCE_S = 0.1  # for our own hint to come back through a daemon
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.0005, 0.02
 
 
@@ -116,6 +117,8 @@ class Session:
         self._watch: ReaderWatch | None = None
         self._hints = False  # PID 1 answers
         self._asked = False
+        self._fence: tuple[tuple[int, int] | None, int, float] | None = None  # sleeper, hints before, when
+        self._unechoed = 0  # bytes of an unfinished line whose echo has not come
         self._was_settled = False
         self.is_closed = False
 
@@ -181,7 +184,7 @@ class Session:
             raise self._closed_error()
         self._owed = max(0, self._owed - self._marks.prompts)
         self._marks.forget()
-        self._asked = False
+        self._asked, self._fence = False, None
         if self._watch is not None:
             self._watch.arm()
         overlong = _longest_line(data) > _CANONICAL and self._maybe_canonical()
@@ -191,6 +194,7 @@ class Session:
                 self._await_quiet()
             self._owed += lines_in(part)
             self._write(part)
+        self._unechoed = 0 if b"\n" in data or b"\r" in data else self._output.size + len(data)
         self._last_byte = self._clock()
         return Sent(len(data), overlong)
 
@@ -273,7 +277,9 @@ class Session:
         """Look for the reader, or ask PID 1 to; returns what that cost, in seconds."""
         began = self._clock()
         if self._watch is not None:
-            if self._quiet_s() >= self._patience.stale_s:
+            # Half a line wakes nobody in canonical mode, where the terminal itself echoes it.
+            echoed = 0 < self._unechoed <= self._output.size
+            if echoed or self._quiet_s() >= self._patience.stale_s:
                 self._watch.disarm()
             self._look()
         elif self._hints and not self._asked and waited_s >= self._patience.hint_after_s:
@@ -284,7 +290,19 @@ class Session:
         return self._watch.look() if self._watch is not None and not self._in_flight() else 0
 
     def _sightings(self) -> int:
-        return self._watch.sightings if self._watch is not None else 0
+        """Return how often the same sleep was seen: two are proof, once the output before it has arrived."""
+        watch = self._watch
+        if watch is None or self._local or watch.sightings < 2:
+            return watch.sightings if watch is not None else 0
+        # What the program printed may still be with the daemon. A hint of our own, printed behind it, comes last.
+        if self._fence is None or self._fence[0] != watch.sleeper:
+            self._fence = (watch.sleeper, self._marks.hints, self._clock())
+            if not watch.write(self._marks.hint):
+                self._last_byte = self._clock()
+        _, hints, written = self._fence
+        if self._marks.hints > hints or self._clock() - max(written, self._last_byte) >= _FENCE_S:
+            return watch.look()
+        return 1
 
     def _ask(self) -> None:
         self._asked, self._marks.hints = True, 0  # an older question may be answered only now
@@ -299,7 +317,7 @@ class Session:
             owed=self._owed,
             shell_tells=marks.seen_commands,
             sightings=self._sightings(),
-            hinted=marks.hints > 0,
+            hinted=self._watch is None and marks.hints > 0,
             blind=self._watch is None and not self._hints,
             quiet_s=self._quiet_s(),
         )
@@ -318,7 +336,7 @@ class Session:
     def _drain(self) -> None:
         """Read what the kernel still holds; the last bytes can come after the state was seen."""
         end = self._clock() + 0.05
-        while self._pump(0 if self._local else 0.001) and self._clock() < end:
+        while self._pump(0) and self._clock() < end:
             pass
         held = self._marks.flush()
         if held:

@@ -105,6 +105,15 @@ class ReaderWatch:
         self._last: tuple[int, int] | None = None
         self.forget()
 
+    @property
+    def sleeper(self) -> tuple[int, int] | None:
+        """Who was last seen asleep: process id and context switches."""
+        return self._last
+
+    def write(self, data: bytes) -> bool:
+        """Print on the terminal after what the sleeper has printed; False where that cannot be done."""
+        return self._last is not None and blocked_reader.write_to_terminal(self._last[0], data)
+
     def arm(self) -> None:
         """Remember who sleeps now; call it before sending."""
         self._armed = None if self._local else blocked_reader.find(self._root)

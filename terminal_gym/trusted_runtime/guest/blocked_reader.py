@@ -92,6 +92,23 @@ def _busy_inside(reader: _Process, proc: str) -> bool:
     return not all(waits.values())
 
 
+def write_to_terminal(pid: int, data: bytes, proc: str = "/proc") -> bool:
+    """Print `data` on the controlling terminal of a process, after all that was printed there before.
+
+    Returns False where it cannot be opened or takes nothing now; never waits.
+    """
+    process = _process(pid, proc)
+    fd = -1 if process is None else _open_terminal(f"{proc}/{pid}", 0, process.tty)
+    if fd < 0:
+        return False
+    try:
+        return os.write(fd, data) == len(data)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def keeps_empty_terminal(pid: int, proc: str = "/proc") -> bool:
     """Say whether a process holds the far end of a terminal that nobody below it uses: script or sudo, at its end."""
     reader = _process(pid, proc)
@@ -126,7 +143,7 @@ def _blocked(process: _Process, proc: str) -> int | None:
             continue
         for fd in _awaited(folder, process.tty):
             # Looked at in this order, a thread that took the last byte and works on it now is not counted.
-            if _nothing_unread(_openable(folder, fd, process.tty)) and _asleep(folder) == before:
+            if _nothing_unread(folder, fd, process.tty) and _asleep(folder) == before:
                 return before
     return None
 
@@ -200,36 +217,41 @@ def _same_device(device: int, tty: int) -> bool:
     return os.major(device) == (tty >> 8 & 0xFFF) and os.minor(device) == (tty & 0xFF | tty >> 12 & 0xFFF00)
 
 
-def _openable(folder: str, fd: int, tty: int) -> str:
-    """Return a path that opens the terminal itself: /dev/tty would open the terminal of whoever asks."""
+def _open_terminal(folder: str, fd: int, tty: int) -> int:
+    """Return a new descriptor of the terminal `tty`, which a process has at `fd` or a standard one; -1: none.
+
+    /dev/tty does not do: it would open the terminal of whoever asks.
+    """
     for candidate in (fd, 0, 1, 2):
         path = f"{folder}/fd/{candidate}"
         try:
-            if _same_device(os.stat(path).st_rdev, tty):
-                return path
+            if not _same_device(os.stat(path).st_rdev, tty):
+                continue
+            opened = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
             continue
-    return ""
+        if _same_device(os.fstat(opened).st_rdev, tty):  # the process may have exchanged it meanwhile
+            return opened
+        os.close(opened)
+    return -1
 
 
-def _nothing_unread(path: str) -> bool:
-    """Say whether the terminal behind `path` holds no input; polling also flushes what the kernel has queued."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError:
-        # No path to it, or no right to open it: the sleep itself must do.
-        return True
+def _nothing_unread(folder: str, fd: int, tty: int) -> bool:
+    """Say whether the terminal holds no input; polling also flushes what the kernel has queued for it."""
+    opened = _open_terminal(folder, fd, tty)
+    if opened < 0:
+        return True  # no path to it, or no right to open it: the sleep itself must do
     try:
         poll = select.poll()
-        poll.register(fd, select.POLLIN)
+        poll.register(opened, select.POLLIN)
         if poll.poll(0):
             return False
-        waiting: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+        waiting: int = struct.unpack("i", fcntl.ioctl(opened, termios.FIONREAD, b"\0" * 4))[0]
         return waiting == 0
     except OSError:
         return True
     finally:
-        os.close(fd)
+        os.close(opened)
 
 
 def _memory(folder: str, address: int, length: int) -> bytes:

@@ -190,11 +190,7 @@ LINES = st.lists(
 @given(before=LINES, filler=st.integers(0, 3), after=LINES)
 @example(before=b"\x1b[1", filler=1, after=b"")
 @example(before=b"\x1b[H\x1b[2Jleft standing\x1b[H", filler=2, after=b"x")
-@example(
-    before=b"\x1b[2J" + b"standing here\r\n" * 5 + b"\x1b[H\n" + b"1%\r" * 9000 + b"\r\nx" * 7,
-    filler=0,
-    after=b"",
-)
+@example(before=b"\x1b[5;1Hleft standing\x1b[H\n" + b"1%\r" * 9000 + b"\r\nx" * 7, filler=0, after=b"")
 def test_a_burst_shows_what_following_it_would(before: bytes, filler: int, after: bytes) -> None:
     burst = before + b"a line of a burst\r\n" * (900 * filler) + after
     screen, emulator = Screen(rows=5, cols=20), Emulator(5, 20)
