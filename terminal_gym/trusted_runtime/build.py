@@ -183,6 +183,8 @@ def _loader_doors(code: bytes) -> bytes:
 
 def _libc_doors(code: bytes) -> bytes:
     code = _blank(code, b"/etc/nsswitch.conf")
+    # Opened by every start of Python: a FIFO there would hang it. So its local time is UTC.
+    code = _blank(code, b"/etc/localtime")
     # A test may call setlocale: then these would be opened, and gconv's files name shared objects.
     doors = rb"(?<=\0)/usr/(?:lib[\w/.-]*/gconv(?:/gconv-modules\.cache)?|lib(?:64)?/locale(?:/locale-archive)?)(?=\0)"
     return re.sub(doors, _nowhere, code)

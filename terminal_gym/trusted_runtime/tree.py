@@ -9,9 +9,9 @@ write to the user's cache folder. Kept true by `test_build.py` under a system ca
 mapped, none outside `/tg`, /proc, /dev and the judge's own folders is opened, whatever the image put into
 ld.so.preload, ld.so.cache, nsswitch.conf, openssl.cnf, gconv or locale files.
 
-Not promised: nothing here stops a kernel exploit. Lookups that a *test* makes still read the image's passwd, hosts
-and localtime, as data. A program of the image that a test runs is the image's program, with the image's loader.
-There is no TLS in the tree where OpenSSL is a separate library (`ssl` and `_hashlib` are left out).
+Not promised: nothing here stops a kernel exploit. Lookups that a *test* makes still read the image's passwd and
+hosts, as data; its own local time is UTC. A program of the image that a test runs is the image's program, with the
+image's loader. There is no TLS in the tree where OpenSSL is a separate library (`ssl` and `_hashlib` are left out).
 """
 
 from __future__ import annotations

@@ -102,12 +102,17 @@ def test_garbage_for_orders_is_refused(machine: Any) -> None:
 def test_job_control_and_keys_work(machine: Any) -> None:
     child = boot(machine, shells=("bash",))
     assert "-ixon" in said(child, "stty -a")
-    child.send("cat\none\n")
+    child.send("cat\n")
+    child.expect_exact(b"]133;C;")  # the terminal echoes again
+    child.send("one\n")
     child.expect_exact(b"one\r\none\r\n")  # echoed, and printed: cat is in the foreground
     child.send("\x1a")
     child.expect_exact(b"]133;D;148;")
     child.expect_exact(PROMPT)
-    child.send("fg\ntwo\n")
+    child.send("fg\n")
+    child.expect_exact(b"]133;C;")
+    child.expect_exact(b"cat\r\n")
+    child.send("two\n")
     child.expect_exact(b"two\r\ntwo\r\n")
     child.send("\x03")
     child.expect_exact(b"]133;D;130;")
