@@ -181,7 +181,7 @@ def _read(path: Path) -> tuple[object, yaml.Node]:
         raise BadTaskFormat(
             path, f"not YAML: {what}", "Mend the syntax there.", line=mark.line + 1 if mark else None
         ) from error
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
         if isinstance(error, BadTaskFormat):
             raise
         raise BadTaskFormat(path, f"not plain YAML: {error}", "Quote the value, or nest less.") from error

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kit.folders import YAML, task_folder
 
 from terminal_gym.errors import BadTaskFormat
@@ -29,6 +32,23 @@ terminal_gym:
   host: {allowed: true, commands: [git]}
   limits: {steps: 7, cpus: 0.5, memory_mb: 64, pids: 16, disk_mb: 32, network: true}
 """
+TOKENS = [
+    "[",
+    "}",
+    ": ",
+    "- ",
+    "\t",
+    "&a",
+    "*a",
+    "<<: *a",
+    "!!set",
+    "!!timestamp x",
+    "|",
+    "'",
+    "\x00",
+    "---\n",
+    "\ufeff",
+]
 
 
 def refused(folder: Path) -> BadTaskFormat:
@@ -106,6 +126,16 @@ def test_a_wrong_field_is_reported_with_its_line(tmp_path: Path, yaml: str, line
     assert error.field == field
 
 
+@given(text=st.lists(st.sampled_from([*OURS.splitlines(True), *TOKENS]), max_size=12).map("".join))
+def test_any_text_is_read_or_refused_with_its_file(text: str) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        folder = task_folder(Path(root), yaml=text)
+        try:
+            read_task(folder)
+        except BadTaskFormat as error:
+            assert error.path.is_relative_to(folder)
+
+
 def test_nearest_key_is_named(tmp_path: Path) -> None:
     assert "'artifacts'" in str(refused(task_folder(tmp_path, yaml=YAML + "terminal_gym: {artefacts: []}\n")))
 
@@ -122,6 +152,7 @@ def test_nearest_key_is_named(tmp_path: Path) -> None:
         ("task_dot_yaml", "instruction: a\nwhen: 2026-99-99\n", None),
         ("task_dot_yaml", "instruction: " + "[" * 5000, None),
         ("task_dot_yaml", "instruction: a\nx: !!python/object/apply:os.system [id]\n", 2),
+        ("task_dot_yaml", "instruction: a\n!!timestamp x: y\n", None),
         ("Dockerfile", "# nothing\n", 1),
         ("item_info_dot_json", '{\n"repo": }\n', 2),
         ("solution_dot_yaml", "- command: 5\n", 1),
