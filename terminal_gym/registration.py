@@ -53,11 +53,10 @@ def register_installed() -> None:
     registry.setdefault(ANY, _spec(ANY, {}))
     for catalogue in installed():
         try:
-            rows = catalogue.rows
+            rows = {} if catalogue.is_longer_than(EAGER_ROWS) else catalogue.rows
         except (TerminalGymError, OSError) as error:
             warnings.warn(f"A task catalogue is left out: {error}", RuntimeWarning, stacklevel=2)
-            continue
-        if len(rows) <= EAGER_ROWS:
+        else:
             registry.update({id: _spec(id, {"task": id}) for id in rows if id not in registry})
 
 

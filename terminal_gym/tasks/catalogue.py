@@ -67,6 +67,11 @@ class Catalogue:
                     rows[str(row.ref)] = row
         return rows
 
+    def is_longer_than(self, rows: int) -> bool:
+        """Whether the index has more lines than `rows`; counts them without reading them."""
+        index = self.folder / "index.jsonl"
+        return index.is_file() and index.read_bytes().count(b"\n") > rows
+
     def path(self, row: Row) -> Path:
         """Return the folder of one of its tasks."""
         return self.folder / row.path
@@ -83,6 +88,10 @@ class Catalogue:
         return replace(read_folder(self.path(self.rows[id])), ref=self.rows[id].ref)
 
     def _found(self) -> Iterator[Row]:
+        if not self.folder.is_dir():
+            raise BadTaskFormat(
+                self.folder, "no such folder", "Name a catalogue, or a folder of task folders."
+            )
         for folder in sorted(self.folder.iterdir()):
             if (folder / "task.yaml").is_file():
                 yield Row(TaskRef(self.namespace, folder.name), folder.name)

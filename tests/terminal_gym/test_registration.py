@@ -1,6 +1,7 @@
 """Ids: registered by import, cheaply, and without gymnasium's quadratic check."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -41,6 +42,44 @@ def big_catalogue(root: Path, rows: int) -> Path:
     lines = (json.dumps({"id": f"task_{n}", "path": f"task_{n}", "domain": "x"}) for n in range(rows))
     (root / "index.jsonl").write_text("\n".join(lines), "utf-8")
     return root
+
+
+def run_with_package(root: Path, code: str) -> list[str]:
+    """Run code where a package `third` with a catalogue of that name is installed; returns the lines printed."""
+    (root / "third-1.dist-info").mkdir()
+    (root / "third-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1\n")
+    points = "[terminal_gym.catalogues]\nthird = third:folder\n"
+    (root / "third-1.dist-info/entry_points.txt").write_text(points)
+    env = os.environ | {"PYTHONPATH": str(root)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return (ran.stdout + ran.stderr).splitlines()
+
+
+def test_a_larger_catalogue_of_another_package_registers_on_demand(tmp_path: Path) -> None:
+    big_catalogue(tmp_path / "third", 50_002)
+    (tmp_path / "third/__init__.py").write_text("from pathlib import Path\nfolder = Path(__file__).parent\n")
+    code = """
+import gymnasium, terminal_gym
+print("TerminalTraj/task_1" in gymnasium.registry)
+print(terminal_gym.register("task_1"), terminal_gym.register("TerminalTraj/task_2"))
+print(gymnasium.spec("TerminalTraj/task_1").kwargs)
+"""
+    assert run_with_package(tmp_path, code) == [
+        "False",
+        "['TerminalTraj/task_1'] ['TerminalTraj/task_2']",
+        "{'task': 'TerminalTraj/task_1'}",
+    ]
+
+
+@pytest.mark.parametrize("body", ["import no_such_module", "folder = 7", "folder = '/no/such/folder'"])
+def test_a_broken_catalogue_does_not_take_the_others_with_it(tmp_path: Path, body: str) -> None:
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third/__init__.py").write_text(body)
+    code = "import terminal_gym, gymnasium; print(len([i for i in gymnasium.registry if i.startswith('Terminal')]))"
+    lines = run_with_package(tmp_path, code)
+    assert int(lines[0]) > 1
+    assert "RuntimeWarning" in " ".join(lines)
 
 
 def test_import_is_cheap_and_imports_nothing_heavy() -> None:
