@@ -7,6 +7,7 @@ forging. It never has the key.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -18,6 +19,11 @@ from terminal_gym.trusted_runtime.guest import privileges
 if TYPE_CHECKING:
     from typing import Any
 
+# What a verdict does not need and every judgement would pay for, a third of pytest's own run time.
+_LEFT_OUT = (
+    *("cacheprovider", "pastebin", "junitxml", "stepwise", "setuponly", "setupplan", "doctest"),
+    *("faulthandler", "threadexception", "unraisableexception"),
+)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -28,10 +34,12 @@ def run(orders: dict[str, Any], *, go: int, report: int, output: int) -> None:
     _wire(output)
     guest = __file__.rpartition("/")[0]
     sys.path += [f"{guest.rpartition('/')[0]}/site", f"{guest}/site"]
+    gc.disable()  # imports make no garbage, and a fifth of their time went into looking for it
     import pytest
 
     from terminal_gym.trusted_runtime.guest import recorder
 
+    gc.enable()
     with os.fdopen(go) as told:
         places: dict[str, str] = json.loads(told.readline() or os._exit(1))
     dropped = orders["drop_to"] is not None and privileges.drop(orders["drop_to"])
@@ -88,7 +96,8 @@ def _arguments(orders: dict[str, Any], places: dict[str, str]) -> list[str]:
     tests = places["tests"]
     return [
         *("-c", "/dev/null", "--rootdir", tests, "--confcutdir", tests),
-        *("-p", "no:cacheprovider", "--import-mode=importlib", "--basetemp", f"{places['scratch']}/pytest"),
+        *(f"-pno:{plugin}" for plugin in _LEFT_OUT),
+        *("--import-mode=importlib", "--basetemp", f"{places['scratch']}/pytest"),
         *("-q", "--tb=short", "--color=no", "-rN", "--no-header"),
         *([] if orders["own_conftest"] else ["--noconftest"]),
         *(["--collect-only"] if orders["collect_only"] else []),
