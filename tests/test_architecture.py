@@ -18,7 +18,7 @@ FLOORS = (  # top floor first; rooms on one floor never import one another
         "terminal_gym.harbor",
     },
     {"terminal_gym.env", "terminal_gym.agents"},
-    {"terminal_gym.validation", "terminal_gym.llm"},
+    {"terminal_gym.validation", "terminal_gym.llm", "terminal_gym.spaces", "terminal_gym.render"},
     {"terminal_gym.sandbox", "terminal_gym.terminal"},
     {"terminal_gym.tasks", "terminal_gym.trajectory", "terminal_gym.trusted_runtime"},
     {"terminal_gym.errors"},

@@ -186,7 +186,7 @@ class Session:
         self._marks.forget()
         self._asked, self._fence = False, None
         if self._watch is not None:
-            self._watch.arm()
+            self._watch.arm(data)
         overlong = _longest_line(data) > _CANONICAL and self._maybe_canonical()
         parts = _split_after_signals(data)
         for i, part in enumerate(parts):
@@ -235,6 +235,7 @@ class Session:
         """
         began = now = self._clock()
         deadline, look_at, pause = began + deadline_s, began + _FIRST_LOOK_S, _FIRST_LOOK_S
+        sleeper: tuple[int, int] | None = None
         while True:
             got = self._pump(max(0.0, min(look_at, deadline) - now))
             now = self._clock()
@@ -244,8 +245,10 @@ class Session:
             if now >= look_at or self.is_closed:
                 cost = self._seek(now - began)
                 pause = min(_LAST_LOOK_S, max(pause * 1.5, 10 * cost))
+                if self._watch is not None and self._watch.sleeper != sleeper:
+                    sleeper, pause = self._watch.sleeper, _FIRST_LOOK_S  # confirm a new sleep soon
                 now = self._clock()
-                look_at = now + (_FIRST_LOOK_S if self._sightings() == 1 else pause)
+                look_at = now + pause
             fact = decide(self._evidence(), self._patience)
             if fact is None and now >= deadline:
                 fact = "deadline"
@@ -329,8 +332,6 @@ class Session:
         else:
             self._owed = 0
             self._drain()
-        if self._watch is not None:
-            self._watch.forget()
         return Settled(fact, self._marks.exit_code, self._clock() - began)
 
     def _drain(self) -> None:
@@ -400,6 +401,8 @@ class Session:
         chunk = self._marks.feed(chunk)
         if chunk:
             self._show(chunk)
+            if self._watch is not None:
+                self._watch.stirred()
         return True
 
     def _take(self) -> bytes:

@@ -30,6 +30,7 @@ class Action:
     keys: tuple[bytes, ...] = ()
     command: str | None = None
     wait_s: float | None = None  # upper bound for this step; None: the environment's default
+    waits_s: tuple[float, ...] = ()  # upper bound per entry of `keys`; empty: `wait_s` for each
     submit: bool = False
     text: str = ""  # what the agent said, verbatim
 
