@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from terminal_gym.cli.report import EXIT, say, show_episode
-from terminal_gym.cli.run import RuntimeName, ready_runtime
+from terminal_gym.cli.run import RuntimeName, ready
 from terminal_gym.errors import UsageError
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.terminal.session import Session
@@ -57,10 +57,12 @@ def play(task: Annotated[str, typer.Argument(metavar="TASK")], runtime: RuntimeN
     from terminal_gym.rollout.episode import run_episode
 
     found = find_task(task)
-    name, _ = ready_runtime(runtime, found)
     cols, rows = shutil.get_terminal_size()
-    with TerminalEnv(found, runtime=name, rows=rows, cols=cols, record=True) as env:
-        say(f"{found.ref} on {name}; Ctrl-] leaves and asks for the verdict.\n\n{found.instruction}")
+    with (
+        ready(runtime, found) as (maker, _),
+        TerminalEnv(found, runtime=maker, rows=rows, cols=cols, record=True) as env,
+    ):
+        say(f"{found.ref} on {maker.name}; Ctrl-] leaves and asks for the verdict.\n\n{found.instruction}")
         played = run_episode(env, Person(lambda: env.session, lambda: env.frames))
     show_episode(played)
     raise typer.Exit(EXIT[played.outcome.status])

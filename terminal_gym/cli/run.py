@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from terminal_gym.agents.agent import Agent, open_agent
 from terminal_gym.cli.images import ready_image
 from terminal_gym.cli.report import EXIT, as_object, say, show_episode, show_json
 from terminal_gym.errors import UsageError
-from terminal_gym.sandbox.base import Image, open_runtime
+from terminal_gym.sandbox.base import Image, Runtime, open_runtime
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory import asciicast
@@ -68,8 +69,10 @@ def _play(
     from terminal_gym.env import TerminalEnv
     from terminal_gym.rollout.episode import run_episode
 
-    name, image = ready_runtime(runtime, found)
-    with TerminalEnv(found, runtime=name, record=cast is not None) as env:
+    with (
+        ready(runtime, found) as (maker, image),
+        TerminalEnv(found, runtime=maker, record=cast is not None) as env,
+    ):
         played = run_episode(env, player, seed=seed)
     if cast is not None:
         title = f"{played.task} ({played.agent})"
@@ -82,8 +85,9 @@ def _play(
     return EXIT[played.outcome.status]
 
 
-def ready_runtime(name: str, task: Task) -> tuple[str, Image]:
-    """Return the name of a runtime that works here, and the task's image in its store, built if need be.
+@contextmanager
+def ready(name: str, task: Task) -> Iterator[tuple[Runtime, Image]]:
+    """Lend a runtime that works here and holds the task's image, built if need be.
 
     Raises:
         RuntimeUnavailable: It does not work here.
@@ -91,4 +95,4 @@ def ready_runtime(name: str, task: Task) -> tuple[str, Image]:
     """
     with closing(open_runtime(name)) as runtime:
         runtime.check()
-        return runtime.name, ready_image(runtime, task.image)
+        yield runtime, ready_image(runtime, task.image)

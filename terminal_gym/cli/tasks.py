@@ -125,14 +125,14 @@ def check(
 ) -> None:
     """Run the validity gate: oracle passes, no-op fails, partial fails, the same verdict each time. Exit 1 if not."""
     # Here, not above: the environment and what it imports are slow, and only this command needs them.
-    from terminal_gym.cli.run import ready_runtime
+    from terminal_gym.cli.run import ready
     from terminal_gym.rollout.gate import check_task, store
 
     records = []
     for task in chosen(tasks, catalogue):
-        name, _ = ready_runtime(runtime, task)
         today = datetime.date.today().isoformat()
-        record = check_task(task, runtime=name, repeats=repeats, date=today, progress=say)
+        with ready(runtime, task) as (maker, _):
+            record = check_task(task, runtime=maker, repeats=repeats, date=today, progress=say)
         records.append(record)
         if write:
             store(record, task.folder)

@@ -15,6 +15,7 @@ from terminal_gym.agents.agent import open_agent
 from terminal_gym.env import TerminalEnv
 from terminal_gym.errors import StoreError
 from terminal_gym.rollout.episode import run_episode
+from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.record import Status, Trajectory
 
@@ -68,7 +69,7 @@ class ValidityRecord:
 def check_task(
     task: Task,
     *,
-    runtime: str,
+    runtime: str | Runtime,
     date: str,
     repeats: int = 3,
     progress: Callable[[str], None] = lambda text: None,
@@ -77,7 +78,7 @@ def check_task(
 
     Args:
         task: With a partial solution, or that part is skipped and reported.
-        runtime: Name of the runtime.
+        runtime: A runtime that holds the task's image, or its name.
         date: When, as it goes into the record.
         repeats: Times each agent plays, ≥ 1.
         progress: Told of each attempt as it ends.
