@@ -402,7 +402,7 @@ class Session:
         if chunk:
             self._show(chunk)
             if self._watch is not None:
-                self._watch.stirred()
+                self._watch.printed()
         return True
 
     def _take(self) -> bytes:

@@ -22,6 +22,8 @@ from typing import Literal
 
 from terminal_gym.trusted_runtime.guest import blocked_reader
 
+_NAP_S = 0.25  # a timeout up to this long is waited for; a longer one is a refresh, and worth no waiting
+_ESCAPE_S = 1.1  # the same after a lone Escape: curses gives the rest of a key 1 s
 _LEAVING_S = 0.05  # how long script and its like wait for the last output of what they ran
 
 Fact = Literal["closed", "prompt", "reader", "hint", "silence", "deadline"]
@@ -102,8 +104,8 @@ class ReaderWatch:
     def __init__(self, root_pid: int, *, local: bool, clock: Callable[[], float] = time.monotonic):
         self._root, self._local, self._clock = root_pid, local, clock
         self._armed: tuple[int, int] | None = None
-        self._last: tuple[int, int] | None = None
-        self.forget()
+        self._nap_s = _NAP_S
+        self.stirred()
 
     @property
     def sleeper(self) -> tuple[int, int] | None:
@@ -114,26 +116,48 @@ class ReaderWatch:
         """Print on the terminal after what the sleeper has printed; False where that cannot be done."""
         return self._last is not None and blocked_reader.write_to_terminal(self._last[0], data)
 
-    def arm(self) -> None:
-        """Remember who sleeps now; call it before sending."""
+    def arm(self, data: bytes) -> None:
+        """Remember who sleeps now; call it before sending `data`."""
         self._armed = None if self._local else blocked_reader.find(self._root)
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin to count looks anew."""
-        self._last, self._since, self.sightings = None, 0.0, 0
+        # After a lone Escape a program waits a moment: the key, or the beginning of an arrow?
+        self._nap_s = _ESCAPE_S if data.endswith(b"\x1b") else _NAP_S
+        self.stirred()
 
     def disarm(self) -> None:
         """Count also the reader that has slept all along."""
         self._armed = None
 
+    def stirred(self) -> None:
+        """Begin to count anew."""
+        self._last: tuple[int, int] | None = None
+        self._since, self._sleeps, self.sightings = 0.0, 0, 0
+
+    def printed(self) -> None:
+        """Take note that something was printed: by the reader before it slept, or by others while it sleeps."""
+        self._sleeps = min(self._sleeps, 1)
+
     def look(self) -> int:
         """Look once; returns how many looks in a row have met the same sleep."""
         seen = blocked_reader.find(self._root)
         if seen is None or seen == self._armed:
-            self.forget()
+            self.stirred()
         elif seen != self._last:
+            again = self._last is not None and self._last[0] == seen[0]
             self._last, self._since, self.sightings = seen, self._clock(), 1
-        elif not blocked_reader.keeps_empty_terminal(seen[0]) or self._clock() - self._since >= _LEAVING_S:
+            self._sleeps = self._sleeps + 1 if again else 1
+        elif self.sightings > 1 or not self._only_naps(seen[0]):
             self.sightings += 1
         return self.sightings
+
+    def _only_naps(self, pid: int) -> bool:
+        """Say whether the reader is about to wake by itself.
+
+        It has a short timeout and was not yet seen to let one pass in silence; or it is script or sudo, waiting
+        for the last output of what it ran.
+        """
+        slept_s = self._clock() - self._since
+        if self._sleeps == 1 and slept_s < self._nap_s:
+            timeout_s = blocked_reader.longest_sleep_s(pid)
+            if slept_s < timeout_s + 0.01 <= self._nap_s + 0.01:
+                return True
+        return slept_s < _LEAVING_S and blocked_reader.keeps_empty_terminal(pid)

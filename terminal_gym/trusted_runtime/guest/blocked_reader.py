@@ -21,12 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _READS = {"x86_64": (0, 19), "aarch64": (63, 65)}  # read, readv
-_POLLS = {"x86_64": (7, 271), "aarch64": (73,)}  # poll, ppoll
+_POLLS = {
+    "x86_64": (7, 271, 219),
+    "aarch64": (73,),
+}  # poll, ppoll, and restart_syscall: a poll after a signal
 _SELECTS = {"x86_64": (23, 270), "aarch64": (72,)}  # select, pselect6
 _EPOLLS = {"x86_64": (232, 281, 441), "aarch64": (22, 441)}  # epoll_wait, epoll_pwait, epoll_pwait2
+# Where a system call's timeout stands: the argument, and its unit; "ms" is a number, the others are pointers.
+_TIMEOUTS = {
+    "x86_64": {
+        **{7: (2, "ms"), 219: (2, "ms"), 232: (3, "ms"), 281: (3, "ms")},
+        **{271: (2, "ns"), 270: (4, "ns"), 441: (3, "ns"), 23: (4, "us")},
+    },
+    "aarch64": {73: (2, "ns"), 72: (4, "ns"), 441: (3, "ns"), 22: (3, "ms")},
+}
 
 _MACHINE = "aarch64" if os.uname().machine in ("aarch64", "arm64") else "x86_64"
 _DEV_TTY, _DEV_PTMX = os.makedev(5, 0), os.makedev(5, 2)
+_FOREVER = float("inf")
 _MOST_FDS = 1024  # of a poll or select set that are looked at
 
 
@@ -90,6 +102,30 @@ def _busy_inside(reader: _Process, proc: str) -> bool:
         if process.tty not in (0, reader.tty) and process.foreground == process.group:
             waits[process.tty] = waits.get(process.tty, False) or _blocked(process, proc) is not None
     return not all(waits.values())
+
+
+def longest_sleep_s(pid: int, proc: str = "/proc") -> float:
+    """Return after how many seconds the reader `pid` wakes even without input; infinity where it does not."""
+    process = _process(pid, proc)
+    for thread in _names(f"{proc}/{pid}/task") if process is not None else ():
+        folder = f"{proc}/{pid}/task/{thread}"
+        if process is not None and any(True for _ in _awaited(folder, process.tty)):
+            call = _system_call(folder)
+            return _timeout_s(folder, *call) if call is not None else _FOREVER
+    return _FOREVER
+
+
+def _timeout_s(folder: str, number: int, args: list[int]) -> float:
+    place, unit = _TIMEOUTS[_MACHINE].get(number, (-1, ""))
+    if unit == "ms":
+        milliseconds = args[place] & 0xFFFFFFFF
+        return milliseconds / 1000 if milliseconds < 1 << 31 else _FOREVER
+    if unit and args[place]:
+        memory = _memory(folder, args[place], 16)
+        if len(memory) == 16:
+            seconds, fraction = struct.unpack("=qq", memory)
+            return float(seconds + fraction / (1e9 if unit == "ns" else 1e6))
+    return _FOREVER
 
 
 def write_to_terminal(pid: int, data: bytes, proc: str = "/proc") -> bool:
@@ -162,10 +198,10 @@ def _asleep(folder: str) -> int | None:
 
 def _awaited(folder: str, tty: int) -> Iterator[int]:
     """Yield the file descriptors that are the terminal `tty` and that the thread's system call waits for."""
-    words = _text(f"{folder}/syscall").split()
-    if len(words) < 7:  # "running", or not ours to know
+    call = _system_call(folder)
+    if call is None:
         return
-    number, args = int(words[0]), [int(word, 16) for word in words[1:7]]
+    number, args = call
     if number in _READS[_MACHINE]:
         fds = iter((args[0],))
     elif number in _POLLS[_MACHINE]:
@@ -179,6 +215,13 @@ def _awaited(folder: str, tty: int) -> Iterator[int]:
     for fd in fds:
         if _is_terminal(f"{folder}/fd/{fd}", tty):
             yield fd
+
+
+def _system_call(folder: str) -> tuple[int, list[int]] | None:
+    words = _text(f"{folder}/syscall").split()
+    if len(words) < 7:  # "running", or not ours to know
+        return None
+    return int(words[0]), [int(word, 16) for word in words[1:7]]
 
 
 def _polled(folder: str, address: int, count: int) -> Iterator[int]:
