@@ -25,8 +25,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ INIT_ENV = {
     "OPENSSL_CONF": "/dev/null",
 }
 _HASH_FILE = "tree.sha256"
+_UNUSED_S = 30 * 86_400  # a tree that nobody has asked for in so long is removed at the next build
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def trusted_tree() -> TrustedTree:
         with _locked(folder / ".lock"):
             if not (path / _HASH_FILE).is_file():
                 _build_at(path)
+    with suppress(OSError):  # the cache may be read-only, for whom it is only to be used
+        os.utime(path / _HASH_FILE)
     return TrustedTree(path, (path / _HASH_FILE).read_text(encoding="ascii").strip())
 
 
@@ -76,8 +80,7 @@ def cache_folder() -> Path:
 
 
 def _build_at(path: Path) -> None:
-    for stale in path.parent.glob(".build-*"):  # we hold the lock, so its builder is dead
-        shutil.rmtree(stale, ignore_errors=True)
+    _sweep(path.parent)
     draft = Path(tempfile.mkdtemp(prefix=".build-", dir=path.parent))
     try:
         build.build(draft)
@@ -88,6 +91,16 @@ def _build_at(path: Path) -> None:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove drafts (we hold the lock, so their builders are dead) and trees long out of use."""
+    for path in folder.iterdir():
+        mark = path / _HASH_FILE
+        if path.name.startswith(".build-") or (
+            mark.is_file() and time.time() - mark.stat().st_mtime > _UNUSED_S
+        ):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def tree_hash(root: Path) -> str:

@@ -45,6 +45,20 @@ def resolve(user: str, etc: str = "/etc") -> Account:
     raise LookupError(f"no group is named {group!r}")
 
 
+def check_mapped(account: Account, proc: str = "/proc") -> None:
+    """Raise LookupError where this user namespace has no such uid or gid, so that nobody can become it."""
+    for kind, number in (("uid", account.uid), ("gid", account.gid)):
+        ranges = [[int(field) for field in fields] for fields in _fields(f"{proc}/self/{kind}_map")]
+        if number and ranges and not any(start <= number < start + length for start, _, length in ranges):
+            raise LookupError(
+                f"{kind} {number} of {account.name!r} is not mapped in this sandbox: run it as root"
+            )
+
+
+def _fields(path: str) -> list[list[str]]:
+    return [line.split() for line in _text(path).splitlines()]
+
+
 def _passwd(etc: str) -> Iterator[Account]:
     for fields in _rows(f"{etc}/passwd", 7):
         if fields[2].isdecimal() and fields[3].isdecimal():

@@ -33,6 +33,7 @@ def keep(orders: dict[str, Any]) -> NoReturn:
         )
     try:
         account = accounts.resolve(orders["user"])
+        accounts.check_mapped(account)
     except LookupError as error:
         console.fail("no_user", str(error.args[0]))
     home = {"HOME": account.home, "USER": account.name, "TERM": "xterm-256color", "SHELL": shell[1]}

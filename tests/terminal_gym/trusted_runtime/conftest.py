@@ -139,6 +139,13 @@ def machine(tmp_path: Path, tree: TrustedTree) -> Iterator[Machine]:
 
 
 @pytest.fixture
+def users() -> None:
+    """For a test in which someone becomes another user."""
+    if os.getuid() != 0:
+        pytest.skip("an ordinary user's namespace maps one uid: there is nobody to become")
+
+
+@pytest.fixture
 def outcomes() -> Callable[[dict[str, Any]], dict[str, str]]:
     """Outcome of each real test's call phase, by node id."""
 

@@ -1,5 +1,7 @@
 """One judgement after another on a bare machine: what is reported, what cannot be forged, what is left running."""
 
+import hashlib
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,7 @@ class TestCase(unittest.TestCase):
 """
 
 
+@pytest.mark.usefixtures("users")
 def test_every_kind_of_outcome_is_reported(machine: Any, outcomes: Outcomes) -> None:
     result = machine.judge({"test_kinds.py": EVERY_KIND}, canary="feedface")
     report = result["report"]
@@ -192,6 +195,7 @@ grep CapEff /proc/self/status
 """
 
 
+@pytest.mark.usefixtures("users")
 def test_what_tests_spawn_reads_neither_tests_nor_memory(machine: Any, outcomes: Outcomes) -> None:
     result = machine.judge({"test_a.py": SPY})
     assert outcomes(result) == {"test_a.py::test_a": "passed"}, result["out"]
@@ -233,6 +237,7 @@ def test_a_report_beyond_its_limit_is_refused(machine: Any) -> None:
     assert machine.judge({"test_a.py": source}, canary="")["status"] == "too_large"
 
 
+@pytest.mark.usefixtures("users")
 def test_artifacts_belong_to_who_runs_the_tests(machine: Any, outcomes: Outcomes) -> None:
     source = """
 import os, subprocess
@@ -242,6 +247,17 @@ def test_a():
     assert os.stat("/app/out").st_uid == 64321
 """
     result = machine.judge({"test_a.py": source}, artifacts={"app/out/result": "42\n"})
+    assert outcomes(result) == {"test_a.py::test_a": "passed"}, result["out"]
+
+
+def test_megabytes_travel_over_the_console(machine: Any, outcomes: Outcomes) -> None:
+    content = random.Random(7).randbytes(8 << 20)
+    digest = hashlib.sha256(content).hexdigest()
+    source = f"""
+import hashlib
+def test_a(): assert hashlib.sha256(open("/app/big", "rb").read()).hexdigest() == "{digest}"
+"""
+    result = machine.judge({"test_a.py": source}, artifacts={"app/big": content})
     assert outcomes(result) == {"test_a.py::test_a": "passed"}, result["out"]
 
 

@@ -66,6 +66,7 @@ def test_environment_is_the_orders_and_a_login_s_defaults(machine: Any) -> None:
     assert not any(line.startswith(("LC_ALL", "OPENSSL_CONF", "LD_")) or NONCE in line for line in env)
 
 
+@pytest.mark.usefixtures("users")
 def test_a_user_s_account_comes_from_the_image(machine: Any) -> None:
     (machine.root / "etc/passwd").write_text(
         "garbage\nroot:x:0:0::/root:/bin/sh\nann:x:1234:55:Ann:/app:/bin/sh\n"
@@ -118,6 +119,13 @@ def test_job_control_and_keys_work(machine: Any) -> None:
     child.expect_exact(b"]133;D;130;")
     child.expect_exact(PROMPT)
     assert leave(child, "kill -9 $$") == 128 + signal.SIGKILL
+
+
+def test_the_terminal_can_be_resized(machine: Any) -> None:
+    child = boot(machine, shells=("bash",))
+    child.setwinsize(31, 101)
+    assert said(child, "stty size") == "31 101"
+    assert said(child, "echo $LINES $COLUMNS") == "31 101"
 
 
 def test_orphans_are_reaped(machine: Any) -> None:

@@ -89,6 +89,7 @@ def test_another_interpreter_can_be_chosen(tmp_path: Path) -> None:
     assert Remote(str(tmp_path / "mod.py"), python=[sys.executable, "-B"]).version()
 
 
+@pytest.mark.usefixtures("users")
 def test_in_a_judgement_the_code_runs_as_nobody(
     machine: Any, outcomes: Callable[[dict[str, Any]], dict[str, str]]
 ) -> None:

@@ -1,7 +1,9 @@
 """Where the tree is kept: built once, by one of many, whole or not at all."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,16 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="disk is full"):
         tree._build_at(tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_trees_long_out_of_use_are_removed(tmp_path: Path) -> None:
+    for name, age in [("used", 0), ("unused", 10**7)]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tree.sha256").write_text("")
+        os.utime(tmp_path / name / "tree.sha256", (1.7e9, time.time() - age))
+    (tmp_path / ".lock").write_text("")
+    tree._sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"used", ".lock"}
 
 
 def _half_a_build(root: Path) -> None:
