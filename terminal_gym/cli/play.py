@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -57,7 +56,7 @@ def play(task: Annotated[str, typer.Argument(metavar="TASK")], runtime: RuntimeN
     from terminal_gym.rollout.episode import run_episode
 
     found = find_task(task)
-    cols, rows = shutil.get_terminal_size()
+    cols, rows = os.get_terminal_size(sys.stdout.fileno())  # not shutil: COLUMNS may be a stale one
     with (
         ready(runtime, found) as (maker, _),
         TerminalEnv(found, runtime=maker, rows=rows, cols=cols, record=True) as env,

@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
-def test_hello_is_sound_on_docker(docker_engine: object) -> None:
+def test_hello_is_sound_on_docker() -> None:
     found = check_task(HELLO, runtime="docker", date="2026-11-24", repeats=1)
     assert found.valid, found.problems
     assert (found.runtime, found.trusted_hash != "", found.image_digest[:7]) == ("docker", True, "sha256:")
