@@ -4,11 +4,12 @@ The report is one JSON object:
 
     status      "reported"      the child ran pytest to its end
                 "died"          the child ended without a report: tested code exited or killed it
+                "crashed"       the supervisor failed, or the child before it had loaded any code of a test
                 "timeout"       it was still running at the deadline
                 "too_large"     its report is over 8 MiB
                 "bad_report"    what it left is not the JSON of a report
-                "crashed"       the supervisor itself failed
-                "bad_tests", "bad_artifacts"   an archive could not be unpacked; `out` says why
+                "bad_tests", "bad_artifacts"   an archive is not what it should be; `out` says why
+                "no_room"       nothing can be written where the tests or artifacts go; `out` says why
     timed_out   status == "timeout"
     dropped     the tests ran as another uid, and what they spawned had no rights
     report      null, or {rc, items, canaries, reports: [[node id, when, outcome, wasxfail, end of longrepr]],
@@ -91,6 +92,10 @@ def _start_child(orders: dict[str, Any]) -> _Child:
             from terminal_gym.trusted_runtime.guest import run_pytest
 
             run_pytest.run(orders, go=go[0], report=report[1], output=output[1])
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
         finally:
             os._exit(1)
     for fd in (go[0], report[1], output[1]):
@@ -118,8 +123,10 @@ def _unpack(
             os.chown(place.path, reader, reader)
         privileges.seal(place)
         scratch = _make_scratch(uid)
-    except (unpack.BadArchive, OSError) as error:
-        return (stage, f"{type(error).__name__}: {error}"), None
+    except unpack.BadArchive as error:
+        return (stage, str(error)), None
+    except OSError as error:
+        return ("no_room", str(error)), None
     return ("", ""), {"tests": place.path, "scratch": scratch}
 
 
@@ -216,14 +223,42 @@ def _reaped(child: int) -> bool:
 
 
 def _judged(report: _Pipe) -> tuple[str, object]:
-    if report.total <= 1:
+    if report.total == 0:
+        return "crashed", None
+    if report.total == 1:
         return "died", None
     if report.total > _MOST_REPORT:
         return "too_large", None
     try:
-        return "reported", json.loads(report.kept[1:])
-    except ValueError:
+        document = json.loads(report.kept[1:])
+    except (ValueError, RecursionError):
         return "bad_report", None
+    return ("reported", document) if _is_report(document) else ("bad_report", None)
+
+
+def _is_report(document: Any) -> bool:
+    """Whether it has a report's shape: tested code may have written it, and neither end shall stumble over it."""
+
+    def rows(name: str, *kinds: type | tuple[type, ...]) -> bool:
+        found = document.get(name)
+        return isinstance(found, list) and all(
+            isinstance(row, list) and len(row) == len(kinds) and all(map(isinstance, row, kinds))
+            for row in found
+        )
+
+    def names(name: str) -> bool:
+        found = document.get(name)
+        return isinstance(found, list) and all(isinstance(row, str) for row in found)
+
+    return (
+        isinstance(document, dict)
+        and document.keys() == {"rc", "items", "canaries", "reports", "errors"}
+        and type(document["rc"]) is int
+        and names("items")
+        and names("canaries")
+        and rows("reports", str, str, str, (str, type(None)), str)
+        and rows("errors", str, str)
+    )
 
 
 def _kill_all(child: int) -> None:

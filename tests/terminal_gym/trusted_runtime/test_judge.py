@@ -261,6 +261,36 @@ def test_a(): assert hashlib.sha256(open("/app/big", "rb").read()).hexdigest() =
     assert outcomes(result) == {"test_a.py::test_a": "passed"}, result["out"]
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "'[' * 100_000",
+        "'null'",
+        "'1' * 10_000",
+        '\'{"rc": 0, "items": [["a"]], "canaries": [], "reports": [], "errors": []}\'',
+        '\'{"rc": 0, "items": [], "canaries": [], "reports": [["a", "b", "c", 4, "e"]], "errors": []}\'',
+    ],
+)
+def test_what_is_no_report_is_told_apart(machine: Any, forged: str) -> None:
+    source = f"""
+import os, stat
+def test_a():
+    for fd in range(3, 64):
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode): os.write(fd, ({forged}).encode()[:60_000])
+        except OSError: pass
+    os._exit(0)
+"""
+    result = machine.judge({"test_a.py": source})
+    assert (result["status"], result["report"]) == ("bad_report", None)
+
+
+def test_a_full_machine_is_told_apart_from_bad_tests(machine: Any) -> None:
+    machine.options = ["--remount-ro", "/", "--ro-bind", "/etc", "/tmp"]
+    result = machine.judge({"test_a.py": "def test_a(): pass"})
+    assert result["status"] == "no_room"
+
+
 @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x"])
 def test_an_artifact_that_would_land_elsewhere_is_refused(machine: Any, name: str) -> None:
     result = machine.judge({"test_a.py": "def test_a(): pass"}, artifacts={name: "x"})
