@@ -30,11 +30,14 @@ NOT_WAITING = {
     "busy": "while True: pass",
     "pipe": "os.read(os.pipe()[0], 1)",
     "select-elsewhere": "select.select([os.pipe()[0]], [], [])",
-    "poll-for-room": "os.dup2(os.pipe()[0], 9); p = select.poll(); p.register(9, select.POLLIN); p.register(0, 0); p.poll()",
-    "background": "os.fork() or (os.setpgid(0, 0), signal.signal(signal.SIGTTIN, signal.SIG_IGN), os.read(0, 1)); time.sleep(60)",
+    "poll-for-room": "p = select.poll(); p.register(5, select.POLLIN); p.register(0, 0); p.poll()",
+    "background": "signal.signal(21, signal.SIG_IGN); os.fork() or (os.setpgid(0, 0), os.read(0, 1)); time.sleep(60)",
     "other-terminal": "m, s = pty.openpty(); os.read(s, 1)",
 }
-BEGIN = "import os, pty, select, signal, sys, threading, time, tty; os.dup2(os.pipe()[0], 5); print('ready', flush=True); "
+BEGIN = (
+    "import os, pty, select, signal, sys, threading, time, tty\n"
+    "os.dup2(os.pipe()[0], 5); print('ready', flush=True); "
+)
 
 
 @pytest.fixture
