@@ -1,0 +1,180 @@
+"""Runtimes for the tests, one small image, and the check that a session leaves nothing behind.
+
+A runtime that cannot run here skips its tests with the reason; where the environment variable CI is set, a missing
+Docker fails them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from terminal_gym.errors import ImageMissing, RuntimeUnavailable
+from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.sandbox.reaper import LABEL, current_owner
+from terminal_gym.tasks.task import ImageRecipe
+
+IMAGES = Path(__file__).parent / "kit" / "images"
+BASE = ImageRecipe(
+    "tgym-test/base:1", IMAGES / "base", host_commands=("bash", "stty", "head", "stat"), host_allowed=True
+)
+BARE = ImageRecipe("tgym-test/bare:1", IMAGES / "bare")  # FROM scratch: no shell
+_LEFT_BEHIND_S = 10.0
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `docker` that asks for no runtime is held to the same rule."""
+    if item.get_closest_marker("docker") and (reason := _why_not("docker")):
+        _skip_or_fail(reason)
+
+
+def _skip_or_fail(reason: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@functools.cache
+def _why_not(name: str) -> str:
+    """Return why a runtime cannot be used here, "" where it can."""
+    try:
+        runtime = open_runtime(name)
+    except ImportError as error:
+        return f"{name}: {error}"
+    try:
+        runtime.check()
+    except RuntimeUnavailable as error:
+        return f"{name}: {error}"
+    finally:
+        runtime.close()
+    return ""
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[Runtime]:
+    runtime = open_runtime(name)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+@pytest.fixture(scope="session")
+def docker_runtime() -> Iterator[Runtime]:
+    """A Docker runtime that holds BASE."""
+    if reason := _why_not("docker"):
+        _skip_or_fail(reason)
+    with _opened("docker") as runtime:
+        runtime.build(BASE)
+        yield runtime
+
+
+@pytest.fixture(scope="session")
+def podman_service() -> Iterator[None]:
+    """Podman's Engine API for the length of the session, where no CONTAINER_HOST names one."""
+    podman = shutil.which("podman")
+    if os.environ.get("CONTAINER_HOST") or not podman:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="tgym-podman-") as folder:
+        socket = Path(folder) / "podman.sock"
+        service = subprocess.Popen(
+            [podman, "system", "service", "--time", "0", f"unix://{socket}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.environ["CONTAINER_HOST"] = f"unix://{socket}"
+        try:
+            wait_until(lambda: socket.exists() or service.poll() is not None, deadline_s=10)
+            yield
+        finally:
+            del os.environ["CONTAINER_HOST"]
+            service.send_signal(signal.SIGTERM)
+            service.wait(timeout=10)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param("docker", marks=pytest.mark.docker), "podman", "namespace"],
+)
+def any_runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    """Each runtime that can run here, holding BASE and BARE."""
+    name = str(request.param)
+    if name == "podman":
+        request.getfixturevalue("podman_service")
+    if reason := _why_not(name):
+        _skip_or_fail(reason) if name == "docker" else pytest.skip(reason)
+    with _opened(name) as runtime:
+        try:
+            runtime.build(BASE)
+        except ImageMissing as error:
+            pytest.skip(f"{name} has no base image here: {error}")
+        runtime.build(BARE)
+        yield runtime
+
+
+def wait_until(claim: Callable[[], bool], *, deadline_s: float) -> bool:
+    """Return whether `claim` came true before the deadline; asked every few milliseconds."""
+    until = time.monotonic() + deadline_s
+    while not claim():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail the session if a container, volume, mount or child process of ours outlives it."""
+    mounts, children = _mounts(), _children()
+    yield
+    left: list[str] = []
+
+    def clean() -> bool:
+        left[:] = [*_labelled(), *(_mounts() - mounts), *(_children() - children)]
+        return not left
+
+    if not wait_until(clean, deadline_s=_LEFT_BEHIND_S):
+        pytest.fail(f"left behind: {left}", pytrace=False)
+
+
+def _labelled() -> list[str]:
+    """Containers and volumes that carry this process's lease."""
+    container = sys.modules.get("terminal_gym.sandbox.container")
+    if container is None or _why_not("docker"):
+        return []
+    engine = container.Docker().engine
+    mine = {"label": f"{LABEL}={current_owner()}"}
+    found = [entry["Names"][0] for entry in engine.client.containers(all=True, filters=mine)]
+    return found + [volume["Name"] for volume in engine.client.volumes(filters=mine)["Volumes"] or []]
+
+
+def _mounts() -> set[str]:
+    """Mount points in our own mount namespace that are ours by name."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    points = {line.split()[4] for line in lines}
+    return {point for point in points if "terminal-gym" in point or "tgym-" in point}
+
+
+def _children() -> set[str]:
+    pids = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    return {f"{pid} {name}" for pid in pids if "resource_tracker" not in (name := _command(pid))}
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
