@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from kit.local_wire import LocalWire
 
+from terminal_gym.sandbox.base import Console, Runtime, SandboxSpec
 from terminal_gym.terminal.session import Session
 from terminal_gym.terminal.settle import Patience
+from terminal_gym.trusted_runtime.orders import ShellOrders
 
 NONCE = "5e55104a5e55104a"
 SHELLS = ("bash", "zsh", "dash", "ash")
@@ -242,3 +244,60 @@ def test_forged_marks_change_nothing(shell: str, wires: list[LocalWire], tmp_pat
     settled = session.settle(deadline_s=5)
     assert (settled.fact, settled.exit_code) == ("prompt", 5)
     assert settled.seconds >= 0.3
+
+
+# ── on every runtime, through whatever lies between ─────────────────────────────────────────────
+
+
+class Blind:
+    """A console on a machine whose /proc we may not read: PID 1 must say when input is awaited."""
+
+    def __init__(self, console: Console):
+        self.stream, self.resize = console.stream, console.resize
+        self.ask_for_hint, self.exit_code = console.ask_for_hint, console.exit_code
+
+    def init_pid(self) -> int | None:
+        return None
+
+
+@pytest.mark.parametrize("way", ["proc", "hint"])
+def test_settles_on_every_runtime(way: str, any_runtime: Runtime) -> None:
+    spec = SandboxSpec(image="tgym-test/base:1", name=f"settle-{way}")
+    with any_runtime.start(spec) as sandbox:
+        console = sandbox.boot(ShellOrders(nonce=NONCE, shells=("bash",)))
+        if way == "proc" and console.init_pid() is None:
+            pytest.skip(f"{any_runtime.name} does not show its processes here")
+        session = Session(Blind(console) if way == "hint" else console, nonce=NONCE)
+        assert session.open(20).fact == "prompt"
+        assert session.sources == (WAITS[way],)
+        for keys, fact, shows in (
+            ("echo hi\n", "prompt", r"\nhi\n"),
+            ("sleep 0.3; (exit 5)\n", "prompt", ""),
+            ("echo a\nsleep 0.2\necho la''st\n", "prompt", r"\nlast\n"),
+            ("cat <<E\n", WAITS[way], "> $"),
+            ("be$((2))ta\nE\n", "prompt", "be2ta"),
+            ("read -s -p 'key: ' x; echo\n", WAITS[way], "key: $"),
+            ("half", WAITS[way], "key: $|^$"),
+            ("\n", "prompt", ""),
+            ("echo part", WAITS[way], "part$"),
+            ("ly\n", "prompt", r"\npartly\n"),
+            ("(while :; do echo tick; sleep .03; done) &\n", "prompt", ""),
+            ("echo hi; sleep .1; echo ho\n", "prompt", r"hi\n(tick\n)*ho\n"),
+            ("kill $!\n", "prompt", ""),
+            ("bash --norc\n", WAITS[way], r"\$ $|# $"),
+            ("sleep .2; echo ins''ide\n", WAITS[way], "inside"),
+            ("exit\n", "prompt", "exit"),
+            ("PS1='new> '\n", "prompt", "new> $"),
+            ("seq 200000\n", "prompt", r"\n199999\n200000\nnew> $"),
+            ("x=1\n" * 500, "prompt", "new> $"),
+        ):
+            session.send(keys.encode())
+            settled = session.settle(deadline_s=20)
+            assert settled.fact == fact, (keys, settled, session.text()[-300:])
+            assert re.search(shows, session.text()), (keys, settled, session.text()[-300:])
+        session.resize(30, 100)
+        session.send(b"stty size\n")
+        session.settle(deadline_s=10)
+        assert "30 100" in session.text()
+        session.send(b"exit 7\n")
+        assert session.settle(deadline_s=10).fact == "closed"

@@ -28,19 +28,70 @@ SIZES = ((40, 160), (24, 80))
 SCRIPTS = {
     "vim": [
         *("vim -u NONE -N poem.py\n", ":set number ruler\n", "G", "C-u", "/line 3\n", "5dd", "p", "O"),
-        *("inserted: wide 漢字 and é, tab\there", "Escape", ":syntax on\n", ":vsplit\n", ":split\n", "C-w", "w"),
-        *(":terminal echo inner\n", ":only\n", "gg", "C-e", "C-e", "C-y", "v", "jj", "d", "u", ":help scrolling\n"),
+        *(
+            "inserted: wide 漢字 and é, tab\there",
+            "Escape",
+            ":syntax on\n",
+            ":vsplit\n",
+            ":split\n",
+            "C-w",
+            "w",
+        ),
+        *(
+            ":terminal echo inner\n",
+            ":only\n",
+            "gg",
+            "C-e",
+            "C-e",
+            "C-y",
+            "v",
+            "jj",
+            "d",
+            "u",
+            ":help scrolling\n",
+        ),
         *("C-f", ":qa!\n"),
     ],
     "less": [
         *("less -N poem.py\n", "Space", "j", "j", "k", "/line 4\n", "n", "G", "b", "h", "C-f", "q", "g", "q"),
-        *("seq 1 500 | less\n", "C-d", "y", "q", "grep --color=always line poem.py | less -R\n", "Space", "q"),
+        *(
+            "seq 1 500 | less\n",
+            "C-d",
+            "y",
+            "q",
+            "grep --color=always line poem.py | less -R\n",
+            "Space",
+            "q",
+        ),
     ],
     "nano": [
-        *("nano poem.py\n", "first line typed\n", "漢字 wide", "PageDown", "C-w", "line 4", "Enter", "C-k", "C-k"),
+        *(
+            "nano poem.py\n",
+            "first line typed\n",
+            "漢字 wide",
+            "PageDown",
+            "C-w",
+            "line 4",
+            "Enter",
+            "C-k",
+            "C-k",
+        ),
         *("C-u", "C-g", "PageDown", "C-x", "M-#", "C-_", "1", "Enter", "C-x", "n"),
     ],
-    "htop": ["unshare -pf --mount-proc htop -d 50\n", "Down", "Down", "F5", "F6", "Escape", "F2", "Escape", "F3", "bash", "Escape", "q"],
+    "htop": [
+        *(
+            "unshare -pf --mount-proc htop -d 50\n",
+            "Down",
+            "Down",
+            "F5",
+            "F6",
+            "Escape",
+            "F2",
+            "Escape",
+            "F3",
+        ),
+        *("bash", "Escape", "q"),
+    ],
 }
 
 
@@ -51,7 +102,9 @@ def main(names: list[str]) -> None:
             checkpoints = [{"at": at, **tmux_screen(data[:at], rows, cols)} for at in ends]
             stem = HERE / f"{name}-{rows}x{cols}"
             stem.with_suffix(".bytes").write_bytes(data)
-            text = json.dumps({"rows": rows, "cols": cols, "checkpoints": checkpoints}, ensure_ascii=False, indent=1)
+            text = json.dumps(
+                {"rows": rows, "cols": cols, "checkpoints": checkpoints}, ensure_ascii=False, indent=1
+            )
             stem.with_suffix(".json").write_text(text + "\n")
             print(stem.name, len(data), "bytes,", len(ends), "screens")
 
@@ -59,7 +112,9 @@ def main(names: list[str]) -> None:
 def record(keys: list[str], rows: int, cols: int) -> tuple[bytes, list[int]]:
     """Return what was printed, and how much of it there was after each key."""
     with tempfile.TemporaryDirectory() as home:
-        Path(home, "poem.py").write_text("".join(f"def f{n}(): return 'line {n}'  # {'=' * n}\n" for n in range(90)))
+        Path(home, "poem.py").write_text(
+            "".join(f"def f{n}(): return 'line {n}'  # {'=' * n}\n" for n in range(90))
+        )
         Path(home, ".bash_profile").write_text("PS1='$ '\n")
         printed = bytearray()
         wire = LocalWire("bash", Path(home), nonce=NONCE, rows=rows, cols=cols)
