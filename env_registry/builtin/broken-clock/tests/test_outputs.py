@@ -14,18 +14,33 @@ CULPRIT = "9008a36622c2fa2b210ea60d7e13ea25c71291be"
 
 @pytest.fixture()
 def git(tmp_path):
-    """A function that runs git on the repository; objects are what they say, and no owner is doubted."""
-    config = tmp_path / "gitconfig"
-    config.write_text("[safe]\n\tdirectory = *\n[core]\n\tfsmonitor = false\n\thooksPath = /dev/null\n")
-    env = {"GIT_CONFIG_GLOBAL": str(config), "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    """A function that runs git on the repository's refs, index and objects, but never with its configuration.
 
-    def run(*words):
-        command = ["git", "-C", str(REPOSITORY), "--no-pager", *words]
-        ran = subprocess.run(command, env={**os.environ, **env}, capture_output=True, timeout=20)
+    Git would start programs that a repository's own configuration names; so a bare repository made here lends its.
+    """
+    bare = tmp_path / "judge.git"
+    env = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    theirs = {
+        "GIT_DIR": str(bare),
+        "GIT_OBJECT_DIRECTORY": str(REPOSITORY / ".git/objects"),
+        "GIT_INDEX_FILE": str(REPOSITORY / ".git/index"),
+    }
+
+    def run(*words, **more):
+        command = ["git", "--no-pager", *words]
+        ran = subprocess.run(command, env={**os.environ, **env, **more}, capture_output=True, timeout=20)
         assert ran.returncode == 0, ran.stderr
-        return ran.stdout.decode("utf-8")
+        return ran.stdout.decode("utf-8", "replace")
 
-    return run
+    run("init", "--quiet", "--bare", str(bare))
+    assert not (REPOSITORY / ".git").is_symlink()
+    for path in [REPOSITORY / ".git/HEAD", REPOSITORY / ".git/packed-refs", *(REPOSITORY / ".git/refs").rglob("*")]:
+        if path.is_file():
+            copy = bare / path.relative_to(REPOSITORY / ".git")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    run("fsck", "--full", "--no-dangling", **theirs)  # every object is what its name says
+    return lambda *words: run(*words, **theirs)
 
 
 def right(hour, minute):

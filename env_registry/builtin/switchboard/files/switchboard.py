@@ -5,6 +5,7 @@ python3 switchboard.py           play; every press is kept in /app/presses.txt w
 python3 switchboard.py --check FILE   press what FILE says, one digit 1-9 per line; status 0 if all lamps are out
 """
 
+import contextlib
 import curses
 import hashlib
 import sys
@@ -46,7 +47,8 @@ def draw(window, lamps, count):
 
 
 def play(window):
-    curses.curs_set(0)
+    with contextlib.suppress(curses.error):  # some terminals cannot hide their cursor
+        curses.curs_set(0)
     lamps, presses = first_lamps(), []
     while True:
         draw(window, lamps, len(presses))

@@ -53,19 +53,33 @@ FILES = {
 
 @pytest.fixture()
 def git(tmp_path):
-    """A function that runs git on the repository; objects are what they say, and no owner is doubted."""
-    config = tmp_path / "gitconfig"
-    config.write_text("[safe]\n\tdirectory = *\n[core]\n\tfsmonitor = false\n\thooksPath = /dev/null\n")
-    env = {"GIT_CONFIG_GLOBAL": str(config), "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
-    env["GIT_OPTIONAL_LOCKS"] = "0"
+    """A function that runs git on the repository's refs, index and objects, but never with its configuration.
 
-    def run(*words):
-        command = ["git", "-C", str(REPOSITORY), "--no-pager", *words]
-        ran = subprocess.run(command, env={**os.environ, **env}, capture_output=True, timeout=20)
+    Git would start programs that a repository's own configuration names; so a bare repository made here lends its.
+    """
+    bare = tmp_path / "judge.git"
+    env = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    theirs = {
+        "GIT_DIR": str(bare),
+        "GIT_OBJECT_DIRECTORY": str(REPOSITORY / ".git/objects"),
+        "GIT_INDEX_FILE": str(REPOSITORY / ".git/index"),
+    }
+
+    def run(*words, **more):
+        command = ["git", "--no-pager", *words]
+        ran = subprocess.run(command, env={**os.environ, **env, **more}, capture_output=True, timeout=20)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout.decode("utf-8", "replace")
 
-    return run
+    run("init", "--quiet", "--bare", str(bare))
+    assert not (REPOSITORY / ".git").is_symlink()
+    for path in [REPOSITORY / ".git/HEAD", REPOSITORY / ".git/packed-refs", *(REPOSITORY / ".git/refs").rglob("*")]:
+        if path.is_file():
+            copy = bare / path.relative_to(REPOSITORY / ".git")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    run("fsck", "--full", "--no-dangling", **theirs)  # every object is what its name says
+    return lambda *words: run(*words, **theirs)
 
 
 def history(git, tip):
@@ -113,5 +127,10 @@ def test_nothing_lies_around(git):
     refs = git("for-each-ref", "--format=%(refname)").split()
     assert sorted(refs) == sorted(f"refs/heads/{branch}" for branch in ("main", *BRANCHES))
     assert git("symbolic-ref", "HEAD").strip() == "refs/heads/main"
-    assert git("status", "--porcelain", "--ignored") == ""
-    assert len(git("rev-list", "--no-walk", "--parents", "HEAD").split()) == 3
+    tree = git("ls-tree", "-r", "--format=%(objectmode) %(objectname) 0\t%(path)", "refs/heads/main")
+    assert git("ls-files", "--stage") == tree
+    found = {path for path in REPOSITORY.rglob("*") if path.is_file() and ".git" not in path.parts}
+    assert {path.relative_to(REPOSITORY).as_posix() for path in found} == FILES
+    for path in found:
+        blob = git("cat-file", "blob", f"refs/heads/main:{path.relative_to(REPOSITORY).as_posix()}")
+        assert path.read_text("utf-8") == blob
