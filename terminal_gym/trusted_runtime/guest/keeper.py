@@ -113,6 +113,10 @@ def _become_shell(
 
 def _switch(account: accounts.Account) -> None:
     try:
+        os.fchown(_STDIN, account.uid, -1)  # or the user could not open /dev/stderr
+    except OSError:
+        pass
+    try:
         os.setgroups(account.groups)
     except OSError:
         if account.groups:  # one mapped gid only: nothing to give up

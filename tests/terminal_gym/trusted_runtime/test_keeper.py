@@ -74,6 +74,7 @@ def test_a_user_s_account_comes_from_the_image(machine: Any) -> None:
     (machine.root / "etc/group").write_text("\0\xff\nwheel:x:77:bob,ann\nstaff:x:88:\n")
     child = boot(machine, user="ann")
     assert "1234 55 77 /app ann" in said(child, "echo $(id -u) $(id -g) $(id -G | cut -d' ' -f2) $HOME $USER")
+    assert "error out" in said(child, "echo error out >/dev/stderr")
     child = boot(machine, user="4321:staff")
     assert "4321 88 88" in said(child, "echo $(id -u) $(id -g) $(id -G)")
 
