@@ -124,6 +124,14 @@ CASES = [
         shells=("bash", "zsh"),
     ),
     Case(
+        "prompt-command-rewritten",
+        [
+            ("PROMPT_COMMAND='echo mi''ne'\n", "prompt", "mine"),
+            ("sleep .2; echo he''y\n", "prompt", "hey\nmine"),
+        ],
+        shells=("bash",),
+    ),
+    Case(
         "prompt-lost",
         [("PS1='new> '\n", "waits", "new> $"), ("sleep .2; echo he''y\n", "waits", "hey\nnew> $")],
         shells=("dash", "ash"),
@@ -202,6 +210,14 @@ def test_exit_codes_are_the_commands(shell: str, wires: list[LocalWire], tmp_pat
     for command, code in ((b"true\n", 0), (b"false\n", 1), (b"(exit 42)\n", 42), (b"echo x | grep y\n", 1)):
         session.send(command)
         assert session.settle(deadline_s=5).exit_code == code
+
+
+def test_exit_codes_survive_a_rewritten_prompt_command(wires: list[LocalWire], tmp_path: Path) -> None:
+    session = open_session(wires, "bash", "proc", tmp_path)
+    for command in (b"PROMPT_COMMAND='echo mine; (exit 3)'\n", b"(exit 42)\n"):
+        session.send(command)
+        settled = session.settle(deadline_s=5)
+    assert settled.exit_code == 42
 
 
 @pytest.mark.parametrize("shell", SHELLS)
