@@ -145,6 +145,17 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return self._session
 
     @property
+    def sandbox(self) -> Sandbox:
+        """The live sandbox.
+
+        Raises:
+            EpisodeNotRunning: There is none.
+        """
+        if self._sandbox is None:
+            raise EpisodeNotRunning(_OVER if self._ended else "Call reset() first.")
+        return self._sandbox
+
+    @property
     def seen(self) -> Observation:
         """The last observation, as a record."""
         return self._seen

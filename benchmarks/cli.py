@@ -1,0 +1,52 @@
+"""`tgym bench …`: how fast, beside the bare floor of the same machine. Runs from an editable checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.speed import suite
+from benchmarks.speed.clock import Measured
+
+app = typer.Typer(name="bench", help="Benchmarks. They never run in the tests.", no_args_is_help=True)
+RESULTS = Path(__file__).parent / "results"
+
+
+@app.callback()
+def bench() -> None:
+    """Benchmarks. They never run in the tests."""
+
+
+@app.command()
+def speed(
+    runtimes: Annotated[
+        list[str] | None, typer.Option("--runtime", help="docker or namespace; may be repeated.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=3, help="Turns that count, for each contender.")] = 15,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Raw numbers as JSON; default: benchmarks/results/speed-<runtime>.json."),
+    ] = None,
+) -> None:
+    """Measure reset, step, 10 MB of output, verification and idle memory, each beside its floor."""
+    console = Console()
+    for runtime in runtimes or ["docker", "namespace"]:
+        tables = suite.measure(runtime, repeats=repeats, say=lambda text: console.print(text, style="dim"))
+        for title, rows in tables.items():
+            console.print(_table(f"{runtime}: {title}", rows))
+        suite.write(out or RESULTS / f"speed-{runtime}.json", runtime, tables)
+
+
+def _table(title: str, rows: dict[str, Measured]) -> Table:
+    table = Table(title=title)
+    for heading in ("", "median", "p90", "unit", "over floor"):
+        table.add_column(heading, justify="left" if heading in ("", "unit") else "right")
+    floor = rows.get("floor")
+    for row in rows.values():
+        ratio = f"{row.ratio_to(floor):.2f}" if floor is not None and row is not floor else ""
+        table.add_row(row.name, f"{row.median:.2f}", f"{row.p90:.2f}", row.unit, ratio)
+    return table
