@@ -9,7 +9,9 @@ and keeps the filesystem. So judging "the same machine, everything killed" is st
 
 from __future__ import annotations
 
+import os
 import pkgutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -210,4 +212,30 @@ def _docker_or_namespace() -> Runtime:
     except RuntimeUnavailable:
         docker.close()
         return open_runtime("namespace")
+    return docker
+
+
+_SHARED: dict[tuple[int, str], Runtime] = {}  # by process, for a fork must not share its parent's connections
+_SHARED_LOCK = threading.RLock()
+
+
+def shared_runtime(name: str) -> Runtime:
+    """Return the one runtime of that name in this process; it closes itself at exit, nobody else closes it.
+
+    Args:
+        name: As for `open_runtime`; what "auto" found is kept.
+    """
+    with _SHARED_LOCK:
+        key = (os.getpid(), name)
+        if key not in _SHARED:
+            _SHARED[key] = _shared_auto() if name == "auto" else open_runtime(name)
+        return _SHARED[key]
+
+
+def _shared_auto() -> Runtime:
+    try:
+        docker = shared_runtime("docker")
+        docker.check()
+    except RuntimeUnavailable:
+        return shared_runtime("namespace")
     return docker
