@@ -8,20 +8,16 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from terminal_gym.sandbox.base import Runtime
+
 TGYM = str(Path(sys.executable).with_name("tgym"))
 HELLO = str(Path(__file__).parents[1] / "kit/tasks/hello")
 KEYS = {"task", "agent", "runtime", "image_digest", "status", "reward", "checks", "steps", "seconds"}
 
-pytestmark = pytest.mark.docker
 
-
-def run(*words: str) -> tuple[int, dict[str, object]]:
-    ran = subprocess.run(
-        [TGYM, "run", HELLO, "--runtime", "docker", "--json", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def run(*words: str, runtime: str = "docker") -> tuple[int, dict[str, object]]:
+    argv = [TGYM, "run", HELLO, "--runtime", runtime, "--json", *words]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=240)
     (line,) = ran.stdout.splitlines() or [ran.stderr]
     return ran.returncode, json.loads(line)
 
@@ -35,15 +31,17 @@ def run(*words: str) -> tuple[int, dict[str, object]]:
     ],
 )
 def test_each_agent_has_its_ending(
-    agent: str, code: int, status: str, reward: float, outcomes: list[str]
+    any_runtime: Runtime, agent: str, code: int, status: str, reward: float, outcomes: list[str]
 ) -> None:
-    exit_code, found = run("--agent", agent)
+    exit_code, found = run("--agent", agent, runtime=any_runtime.name)
+    assert found["runtime"] == any_runtime.name
     assert (exit_code, found["status"], found["reward"], found["agent"]) == (code, status, reward, agent)
     assert found.keys() >= KEYS
     assert [check["outcome"] for check in found["checks"]] == outcomes  # type: ignore[attr-defined]
     assert set(found["seconds"]) == {"reset", "agent", "verify", "total"}  # type: ignore[call-overload]
 
 
+@pytest.mark.docker
 def test_a_script_is_played_and_recorded(tmp_path: Path) -> None:
     script, cast = tmp_path / "s.yaml", tmp_path / "h.cast"
     script.write_text("- \"printf 'hello, world\\\\n500500\\\\n' > greeting.txt\\n\"\n- {submit: true}\n")
@@ -54,6 +52,7 @@ def test_a_script_is_played_and_recorded(tmp_path: Path) -> None:
     assert any("greeting.txt" in data for _, kind, data in events if kind == "i")
 
 
+@pytest.mark.docker
 def test_an_image_that_nobody_has_is_broken(tmp_path: Path) -> None:
     folder = tmp_path / "hello"
     (folder / "tests").mkdir(parents=True)
@@ -69,6 +68,7 @@ def test_an_image_that_nobody_has_is_broken(tmp_path: Path) -> None:
     assert "tgym-test/no-such-image" in ran.stderr
 
 
+@pytest.mark.docker
 def test_a_person_plays_resizes_interrupts_and_leaves() -> None:
     person = pexpect.spawn(TGYM, ["play", HELLO, "--runtime", "docker"], dimensions=(30, 100), timeout=60)
     try:
