@@ -10,35 +10,38 @@ where the storage driver has none: `disk_mb` bounds single files here, and the j
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
+import hashlib
+import itertools
+import json
 import os
-import random
 import re
-import socket
-import string
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import Healthcheck, LogConfig, Ulimit
-from pexpect.socket_pexpect import SocketSpawn
 
-from terminal_gym.errors import ImageMissing, OversizedArchive, SandboxLost, StartFailed
+from terminal_gym.errors import ImageMissing, OversizedArchive, SandboxError, SandboxLost, StartFailed
 from terminal_gym.sandbox import images
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
-from terminal_gym.sandbox.engine import Engine
+from terminal_gym.sandbox.engine import CALL_S, Engine
+from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
 from terminal_gym.sandbox.handshake import shake_hands
+from terminal_gym.sandbox.line import Line
 from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
 from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.orders import Orders
 from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, INIT_ENV, trusted_tree
 
 NAME_LABEL = "terminal-gym.sandbox"
+SPEC_LABEL = "terminal-gym.spec"  # hash of spec and image: what may be adopted under a name
 CAPABILITIES = (
     "CHOWN",
     "DAC_OVERRIDE",
@@ -50,27 +53,9 @@ CAPABILITIES = (
     "NET_BIND_SERVICE",
     "SYS_CHROOT",
 )
-_OUTPUT_CAP = 10 * 1024 * 1024
-_TIMED_OUT = 124  # what the guard below ends with, as timeout(1) does
-# Runs a helper in a session of its own and kills that session at the limit: a killed exec client kills nothing.
-_GUARD = """
-import os, signal, sys
-child = os.fork()
-if child == 0:
-    os.setsid()
-    try:
-        os.execvpe(sys.argv[2], sys.argv[2:], {k: v for k, v in os.environ.items() if v})
-    except OSError as error:
-        os.write(2, str(error).encode())
-    os._exit(127)
-def kill(*_):
-    os.killpg(child, 9)
-    os._exit(124)
-signal.signal(signal.SIGALRM, kill)
-signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
-code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-os._exit(code if code >= 0 else 128 - code)
-"""
+# (address, container name) held by this process, whichever runtime holds it
+_NAMES: set[tuple[str, str]] = set()
+_NAMES_LOCK = threading.Lock()
 
 
 class Docker:
@@ -83,7 +68,8 @@ class Docker:
         self.engine = Engine(self.name, address or self._address(), self.advice)
         self._held: dict[str, Container] = {}
         self._lock = threading.Lock()
-        self._starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
+        self._process = os.getpid()
+        self.starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._reaped = False
         atexit.register(_close_at_exit, weakref.ref(self))
 
@@ -131,43 +117,58 @@ class Docker:
         """
         self._reap_once()
         image = self.image(spec.image)
-        with self.engine.calling(f"create {spec.name}"):
-            id = self._create(spec, image)
-        container = Container(self, id, spec, image)
+        key = (self.engine.address, container_name(spec.name))
+        with _NAMES_LOCK:
+            if key in _NAMES:
+                raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
+            _NAMES.add(key)
+        try:
+            with self.engine.calling(f"create {spec.name}"):
+                container = Container(self, self._create(spec, image), spec, image)
+        except BaseException:
+            _NAMES.discard(key)
+            raise
         with self._lock:
             self._held[spec.name] = container
         return container
 
     def _create(self, spec: SandboxSpec, image: Image) -> str:
-        settings = self._settings(spec, image)
-        for _ in range(3):
+        """Return the new container's id; asked again after a lost reply or an error of the daemon's own."""
+        settings, name = self._settings(spec, image), container_name(spec.name)
+        for tries_left in (2, 1, 0):
             try:
-                made: dict[str, Any] = self.engine.client.create_container_from_config(
-                    settings, container_name(spec.name)
-                )
+                return str(self.engine.client.create_container_from_config(settings, name)["Id"])
+            except ImageNotFound:
+                raise ImageMissing(f"{self.name} no longer holds {spec.image!r}") from None
             except APIError as error:
-                if error.status_code != 409:
+                if error.status_code == 409:
+                    if adopted := self._adopt(name, settings["Labels"]):
+                        return adopted
+                elif error.status_code is None or error.status_code < 500 or not tries_left:
                     raise
-                if adopted := self._adopt(spec):
-                    return adopted
-            else:
-                return str(made["Id"])
-        raise StartFailed(f"the name {container_name(spec.name)} stays taken; see `tgym reap`")
+            except requests.ConnectionError:
+                if not tries_left:
+                    raise
+        raise StartFailed(f"the name {name} stays taken; see `tgym reap`")
 
-    def _adopt(self, spec: SandboxSpec) -> str | None:
-        """A create whose reply was lost left a container of ours that was never started: take it, remove any other."""
+    def _adopt(self, name: str, labels: Mapping[str, str]) -> str | None:
+        """Take the container that a create with a lost reply left; remove any other of ours or of a dead owner."""
         with contextlib.suppress(NotFound):
-            found = self.engine.client.inspect_container(container_name(spec.name))
-            lease = (found["Config"].get("Labels") or {}).get(LABEL)
-            if lease == str(current_owner()):
-                if found["State"]["Status"] == "created" and spec.name not in self._held:
-                    return str(found["Id"])
-                raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
-            if not is_orphan(lease):
+            found = self.engine.client.inspect_container(name)
+            theirs: Mapping[str, str] = found["Config"].get("Labels") or {}
+            lease = theirs.get(LABEL)
+            mine = lease == labels[LABEL]
+            if (
+                mine
+                and theirs.get(SPEC_LABEL) == labels[SPEC_LABEL]
+                and found["State"]["Status"] == "created"
+            ):
+                return str(found["Id"])
+            if not mine and not is_orphan(lease):
                 raise StartFailed(
-                    f"the name {container_name(spec.name)} belongs to another process ({lease})"
+                    f"the name {name} belongs to another process ({lease or 'not terminal-gym'})"
                 )
-            self.engine.client.remove_container(found["Id"], force=True, v=True)
+            remove(self.engine, found["Id"])
         return None
 
     def _settings(self, spec: SandboxSpec, image: Image) -> dict[str, Any]:
@@ -176,6 +177,7 @@ class Docker:
         if spec.share_network_of:
             network = f"container:{container_name(spec.share_network_of)}"
         disk = limits.disk_mb * 1024 * 1024
+        fingerprint = hashlib.sha256(repr((spec, image.digest)).encode()).hexdigest()
         host = client.create_host_config(
             binds=[f"{self._tree_source(image)}:{GUEST}:ro"],
             cap_drop=["ALL"],
@@ -204,7 +206,12 @@ class Docker:
             user="0:0",
             working_dir="/",
             environment=dict.fromkeys(image.env, "") | INIT_ENV,  # the image's variables travel in the orders
-            labels={LABEL: str(current_owner()), NAME_LABEL: spec.name, **spec.labels},
+            labels={
+                **spec.labels,
+                LABEL: str(current_owner()),
+                NAME_LABEL: spec.name,
+                SPEC_LABEL: fingerprint,
+            },
             stop_signal="SIGKILL",
             healthcheck=Healthcheck(test=["NONE"]),
             host_config=host,
@@ -218,24 +225,21 @@ class Docker:
 
     def reap(self) -> tuple[str, ...]:
         """Remove containers, networks and volumes whose owner is dead; returns their names."""
-        removed: list[str] = []
         client = self.engine.client
+        ours = {"label": LABEL}
+        removed: list[str] = []
         with self.engine.calling("reap"):
-            for found in client.containers(all=True, filters={"label": LABEL}):
-                if is_orphan((found.get("Labels") or {}).get(LABEL)):
-                    with contextlib.suppress(NotFound):
-                        client.remove_container(found["Id"], force=True, v=True)
-                        removed.append(found["Names"][0].lstrip("/"))
-            for network in client.networks(filters={"label": LABEL}):
-                if is_orphan((network.get("Labels") or {}).get(LABEL)):
-                    with contextlib.suppress(NotFound):
-                        client.remove_network(network["Id"])
-                        removed.append(network["Name"])
-            for volume in client.volumes(filters={"label": LABEL}).get("Volumes") or []:
-                if is_orphan((volume.get("Labels") or {}).get(LABEL)):
-                    with contextlib.suppress(NotFound):
-                        client.remove_volume(volume["Name"], force=True)
-                        removed.append(volume["Name"])
+            for found in filter(_is_left, client.containers(all=True, filters=ours)):
+                remove(self.engine, found["Id"])
+                removed.append(found["Names"][0].lstrip("/"))
+            for found in filter(_is_left, client.networks(filters=ours)):
+                with contextlib.suppress(NotFound):
+                    client.remove_network(found["Id"])
+                    removed.append(found["Name"])
+            for found in filter(_is_left, client.volumes(filters=ours).get("Volumes") or []):
+                with contextlib.suppress(NotFound):
+                    client.remove_volume(found["Name"], force=True)
+                    removed.append(found["Name"])
         return tuple(removed)
 
     def _reap_once(self) -> None:
@@ -246,14 +250,23 @@ class Docker:
 
     def close(self) -> None:
         """Close every sandbox that this runtime still holds."""
+        if os.getpid() != self._process:
+            return  # a fork: they are its parent's
         with self._lock:
             held = list(self._held.values())
+        failed: list[SandboxError] = []
         for container in held:
-            container.close()
+            try:
+                container.close()
+            except SandboxError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _forget(self, name: str) -> None:
         with self._lock:
             self._held.pop(name, None)
+        _NAMES.discard((self.engine.address, container_name(name)))
 
 
 class Podman(Docker):
@@ -281,13 +294,25 @@ class Container:
     def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Line:
         """Start PID 1 with `orders`; returns its terminal once it has accepted them."""
         self._hang_up()
-        with self._runtime._starts, self._engine.calling("start", sandbox=self.name):
-            line = Line(self._engine, self.id, self.name)
-            self._line = line
-            self._engine.client.start(self.id)
-            line.resize(rows, cols)
-        shake_hands(line.stream, orders, deadline_s=deadline_s)
+        try:
+            with self._runtime.starts, self._engine.calling("start", sandbox=self.name):
+                self._line = line = Line(self._engine, self.id, self.name)
+                self._start()
+                line.resize(rows, cols)
+            shake_hands(line.stream, orders, deadline_s=deadline_s)
+        except BaseException:
+            with contextlib.suppress(SandboxError):
+                self.stop()
+            raise
         return line
+
+    def _start(self) -> None:
+        try:
+            self._engine.client.start(self.id)
+        except NotFound:
+            raise SandboxLost(f"the container of {self.name} is gone") from None
+        except APIError as error:  # e.g. the agent left a file where a mount point must be
+            raise StartFailed(f"{self.name} does not start: {error.explanation or error}") from error
 
     def run(
         self,
@@ -299,20 +324,30 @@ class Container:
         cwd: str = "/",
     ) -> ExecResult:
         """Run a helper beside the shell under a limit; output is kept up to 10 MiB a stream."""
-        guarded = [*INIT_ARGV[:-1], "-c", _GUARD, str(timeout_s), *argv]
-        variables = dict(self.image.env) if env is None else dict(env)
+        command = guarded(argv, timeout_s=timeout_s, env=self.image.env if env is None else env)
         began = time.monotonic()
-        out, err, size = bytearray(), bytearray(), 0
         with self._engine.calling("run a helper in", sandbox=self.name):
-            client = self._engine.client
-            made = client.exec_create(self.id, guarded, user=user, workdir=cwd, environment=variables)
-            for stdout, stderr in client.exec_start(made["Id"], stream=True, demux=True):
-                for chunk, kept in ((stdout, out), (stderr, err)):
-                    size += len(chunk or b"")
-                    kept += (chunk or b"")[: _OUTPUT_CAP - len(kept)]
-            code = client.exec_inspect(made["Id"])["ExitCode"]
-        timed_out = code == _TIMED_OUT and time.monotonic() - began >= timeout_s
-        return ExecResult(code, bytes(out), bytes(err), timed_out, truncated=size > len(out) + len(err))
+            made = self._engine.client.exec_create(self.id, command, user=user, workdir=cwd)["Id"]
+            out, err, truncated = self._output_of(made, silence_s=timeout_s)
+            code = self._engine.client.exec_inspect(made)["ExitCode"]
+        if code is None:  # its output ended, it did not: only a lost shim does that
+            raise SandboxLost(f"a helper in {self.name} does not end")
+        timed_out = code == TIMED_OUT and time.monotonic() - began >= timeout_s
+        return ExecResult(code, out, err, timed_out, truncated)
+
+    def _output_of(self, id: str, *, silence_s: float) -> tuple[bytes, bytes, bool]:
+        """Return what an exec wrote to its two streams, each up to the cap, and whether that was not all."""
+        kept = {1: bytearray(), 2: bytearray()}
+        truncated = False
+        # A plain response, not the package's hijacked socket: that one loses what arrives with the headers.
+        start = {"Detach": False, "Tty": False}
+        with self._engine.post(f"/exec/{id}/start", start, silence_s=silence_s) as answer:
+            while len(header := answer.raw.read(8)) == 8:
+                chunk = answer.raw.read(int.from_bytes(header[4:], "big"))
+                stream = kept[2 if header[0] == 2 else 1]
+                truncated = truncated or len(stream) + len(chunk) > OUTPUT_CAP
+                stream += chunk[: OUTPUT_CAP - len(stream)]
+        return bytes(kept[1]), bytes(kept[2]), truncated
 
     def stop(self) -> None:
         """Kill every process at once; the file system stays."""
@@ -320,30 +355,33 @@ class Container:
         with self._engine.calling("stop", sandbox=self.name):
             try:
                 self._engine.client.kill(self.id)
-                self._engine.client.wait(self.id, timeout=30, condition="not-running")
             except NotFound:
                 raise SandboxLost(f"the container of {self.name} is gone") from None
             except APIError as error:
-                if error.status_code != 409:  # 409: it does not run
-                    raise
+                if error.status_code == 409:  # it does not run
+                    return
+                if self._engine.client.inspect_container(self.id)["State"]["Running"]:
+                    raise  # otherwise it ended while it was being killed
+            self._engine.client.wait(self.id, timeout=CALL_S, condition="not-running")
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""
+        too_large = f"{path} in {self.name} is larger than {limit_bytes} bytes"
         with self._engine.calling(f"read {path} from", sandbox=self.name):
             try:
-                chunks, stat = self._engine.client.get_archive(self.id, path)
+                answer = self._engine.get(f"/containers/{self.id}/archive", {"path": path})
             except NotFound:
+                self._engine.client.inspect_container(self.id)  # or is it the container that is gone?
                 return None
-            kept = bytearray()
-            if stat["size"] <= limit_bytes:
-                for chunk in chunks:
+            with answer:
+                kept = bytearray()
+                if _stat_of(answer)["size"] > limit_bytes:
+                    raise OversizedArchive(too_large)
+                for chunk in answer.iter_content(65_536):
                     kept += chunk
                     if len(kept) > limit_bytes:
-                        break
-            if stat["size"] > limit_bytes or len(kept) > limit_bytes:
-                chunks.close()
-                raise OversizedArchive(f"{path} in {self.name} is larger than {limit_bytes} bytes")
-            return bytes(kept)
+                        raise OversizedArchive(too_large)
+                return bytes(kept)
 
     def written_bytes(self) -> int:
         """Apparent size of what was written above the image."""
@@ -356,7 +394,8 @@ class Container:
     def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
         """Paths added, changed or deleted since the image; untrusted names."""
         with self._engine.calling("list changes of", sandbox=self.name):
-            return tuple(str(change["Path"]) for change in (self._engine.client.diff(self.id) or [])[:limit])
+            paths = (str(change["Path"]) for change in self._engine.client.diff(self.id) or [])
+            return tuple(itertools.islice((path for path in paths if path != GUEST), limit))
 
     def close(self) -> None:
         """Remove the container and its volumes."""
@@ -364,13 +403,7 @@ class Container:
             return
         self._hang_up()
         with self._engine.calling("remove", sandbox=self.name):
-            try:
-                self._engine.client.remove_container(self.id, force=True, v=True)
-            except NotFound:
-                pass
-            except APIError as error:
-                if error.status_code != 409:  # 409: somebody else's removal is under way
-                    raise
+            remove(self._engine, self.id)
         self._closed = True
         self._runtime._forget(self.name)
 
@@ -388,65 +421,36 @@ class Container:
         self.close()
 
 
-class Line:
-    """The attached terminal of a container; a Console in the words of base.py."""
-
-    def __init__(self, engine: Engine, id: str, name: str):
-        self._engine, self._id, self._name = engine, id, name
-        # Whoever can type the detach keys loses the terminal, so they cannot be guessed. The first is a NUL: no other
-        # key is held back while the daemon waits for the rest.
-        secret = ",".join(random.SystemRandom().choices(string.ascii_lowercase, k=12))
-        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "detachKeys": f"ctrl-@,{secret}"}
-        self._attached = engine.client.attach_socket(id, params)
-        raw: socket.socket = getattr(self._attached, "_sock", self._attached)
-        raw.settimeout(None)
-        self._raw = raw
-        self.stream: SocketSpawn[bytes] = SocketSpawn(raw, maxread=131_072, searchwindowsize=300)
-        self._pid: int | None = None
-
-    def resize(self, rows: int, cols: int) -> None:
-        """Give the terminal another size, in cells."""
-        with self._engine.calling("resize", sandbox=self._name):
-            self._engine.client.resize(self._id, rows, cols)
-
-    def init_pid(self) -> int | None:
-        """PID 1 as this host sees it, None where its /proc cannot be read from here."""
-        if self._pid is None and self._engine.is_local:
-            with self._engine.calling("inspect", sandbox=self._name):
-                pid = int(self._engine.client.inspect_container(self._id)["State"]["Pid"])
-            try:
-                Path(f"/proc/{pid}/syscall").read_bytes()
-                self._pid = pid
-            except OSError:
-                return None
-        return self._pid
-
-    def ask_for_hint(self) -> None:
-        """Ask PID 1 to say, once, that the foreground process waits for input."""
-        with self._engine.calling("signal", sandbox=self._name), contextlib.suppress(APIError):
-            self._engine.client.kill(self._id, "SIGUSR1")
-
-    def exit_code(self) -> int | None:
-        """Status of PID 1 once it has ended."""
-        with self._engine.calling("inspect", sandbox=self._name):
-            try:
-                state = self._engine.client.inspect_container(self._id)["State"]
-            except NotFound:
-                raise SandboxLost(f"the container of {self._name} is gone") from None
-        return None if state["Running"] else int(state["ExitCode"])
-
-    def hang_up(self) -> None:
-        """Close the stream; safe to call again."""
-        with contextlib.suppress(OSError):
-            self._raw.shutdown(socket.SHUT_RDWR)
-        self._attached.close()
-        self._raw.close()
-        self.stream.closed = True
-
-
 def container_name(name: str) -> str:
     """Return the Engine's name for a sandbox."""
     return "tgym-" + re.sub(r"[^a-zA-Z0-9_.-]", "-", name)
+
+
+def remove(engine: Engine, id: str) -> None:
+    """Kill and remove a container with its volumes; returns once it is gone, whoever removed it."""
+    for tries_left in (2, 1, 0):
+        try:
+            engine.client.remove_container(id, force=True, v=True)
+            return
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code == 409:  # somebody else's removal is under way
+                with contextlib.suppress(NotFound):
+                    engine.client.wait(id, timeout=CALL_S, condition="removed")
+                return
+            if not tries_left:
+                raise
+
+
+def _stat_of(answer: requests.Response) -> dict[str, Any]:
+    header = answer.headers["X-Docker-Container-Path-Stat"]
+    stat: dict[str, Any] = json.loads(base64.b64decode(header))
+    return stat
+
+
+def _is_left(found: Mapping[str, Any]) -> bool:
+    return is_orphan((found.get("Labels") or {}).get(LABEL))
 
 
 def _close_at_exit(runtime: weakref.ref[Docker]) -> None:

@@ -7,16 +7,16 @@ import functools
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import docker
 import requests
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, create_api_error_from_http_exception
 
 from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed, TerminalGymError
 
 OLDEST_API = "1.41"
-_CALL_S = 60
+CALL_S = 60  # the most that one call waits for the daemon's next byte
 
 
 class Engine:
@@ -31,7 +31,7 @@ class Engine:
     def __init__(self, name: str, address: str, advice: str):
         self.name, self.advice = name, advice
         self.address = address or os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        self._clients = threading.local()
+        self._threads = threading.local()
 
     @property
     def is_local(self) -> bool:
@@ -41,15 +41,16 @@ class Engine:
     @property
     def client(self) -> docker.APIClient:
         """This thread's client."""
-        client: docker.APIClient | None = getattr(self._clients, "client", None)
-        if client is None:
+        held: _Held | None = getattr(self._threads, "held", None)
+        if held is None or held.pid != os.getpid():  # a fork shares its parent's connections: never use them
             with self.calling("connect"):
-                client = self._connect(self.api_version)
-            self._clients.client = client
-        return client
+                held = _Held(self._connect(self.api_version))
+            self._threads.held = held
+        return held.client
 
     @functools.cached_property
     def api_version(self) -> str:
+        """What both sides speak."""
         with self.calling("connect"):
             client = self._connect("auto")
             version: str = client.api_version
@@ -66,6 +67,22 @@ class Engine:
         with self.calling("ask for its cores"):
             return int(self.client.info()["NCPU"])
 
+    def get(self, place: str, query: Mapping[str, str]) -> requests.Response:
+        """Return the open response to a GET; for streams, which the docker package does not close when left early.
+
+        Raises:
+            APIError: As the docker package does.
+        """
+        return _checked(self.client.get(self._url(place), params=query, stream=True, timeout=CALL_S))
+
+    def post(self, place: str, body: Mapping[str, object], *, silence_s: float) -> requests.Response:
+        """Return the open response to a POST whose body may be silent for `silence_s` seconds."""
+        limits = (CALL_S, CALL_S + silence_s)
+        return _checked(self.client.post(self._url(place), json=body, stream=True, timeout=limits))
+
+    def _url(self, place: str) -> str:
+        return f"{self.client.base_url}/v{self.api_version}{place}"
+
     def _connect(self, version: str) -> docker.APIClient:
         tls = (
             docker.tls.TLSConfig(
@@ -76,7 +93,7 @@ class Engine:
         )
         if self.is_local:
             _knock(self.address.removeprefix("unix://"))
-        return docker.APIClient(base_url=self.address, version=version, timeout=_CALL_S, tls=tls)
+        return docker.APIClient(base_url=self.address, version=version, timeout=CALL_S, tls=tls)
 
     @contextlib.contextmanager
     def calling(self, what: str, *, sandbox: str = "") -> Iterator[None]:
@@ -91,11 +108,10 @@ class Engine:
         except TerminalGymError:
             raise
         except APIError as error:
-            if error.status_code is not None and error.status_code < 500 and not sandbox:
-                raise StartFailed(f"{self.name} could not {what}: {error.explanation or error}") from error
-            raise SandboxLost(
-                f"{self.name} could not {what} {sandbox}: {error.explanation or error}"
-            ) from error
+            said = error.explanation or error
+            if sandbox:
+                raise SandboxLost(f"{self.name} could not {what} {sandbox}: {said}") from error
+            raise StartFailed(f"{self.name} could not {what}: {said}") from error
         except (requests.RequestException, DockerException, OSError) as error:
             if sandbox:
                 raise SandboxLost(f"{self.name} stopped answering ({what} {sandbox}): {error}") from error
@@ -103,8 +119,27 @@ class Engine:
             raise RuntimeUnavailable(f"{found} {self.advice}") from error
 
 
+class _Held:
+    """A client that closes its connections when the thread that used it has ended."""
+
+    def __init__(self, client: docker.APIClient):
+        self.client, self.pid = client, os.getpid()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at the interpreter's end its parts may be gone
+            self.client.close()
+
+
+def _checked(answer: requests.Response) -> requests.Response:
+    try:
+        answer.raise_for_status()
+    except requests.HTTPError as error:
+        create_api_error_from_http_exception(error)  # raises
+    return answer
+
+
 def _knock(path: str) -> None:
     """Raise OSError where nobody listens; the docker package would leave its own socket open then."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_CALL_S)
+        probe.settimeout(CALL_S)
         probe.connect(path)

@@ -57,7 +57,7 @@ def _read_past(
         if begin >= 0 and (found := seen.find(mark, begin)) >= 0:
             return seen[begin:] if start else seen[found + len(mark) :]
         try:
-            seen += stream.read_nonblocking(_CHUNK, timeout=max(0.0, until - time.monotonic()))
+            seen += stream.read_nonblocking(_CHUNK, timeout=max(0.001, until - time.monotonic()))
         except pexpect.EOF:
             raise StartFailed(f"PID 1 ended before it took its orders; it printed {seen[-500:]!r}") from None
         except pexpect.TIMEOUT:
