@@ -10,9 +10,7 @@ A broken episode (the machine's fault, or the task's) has no reward: `nan`, trun
 from __future__ import annotations
 
 import contextlib
-import functools
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,25 +22,27 @@ from terminal_gym.errors import (
     BadAction,
     BadSetting,
     EpisodeNotRunning,
+    ImageMissing,
     SandboxError,
     SandboxLost,
     SessionClosed,
     TaskError,
     UnknownName,
+    ValidatorBroken,
 )
 from terminal_gym.llm import reply
 from terminal_gym.render import pixels
-from terminal_gym.sandbox.base import Image, Runtime, Sandbox, SandboxSpec, open_runtime
+from terminal_gym.sandbox.base import Image, Runtime, Sandbox, SandboxSpec, shared_runtime
 from terminal_gym.spaces import Unicode, as_dict, observation_space
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.manifest import open_manifest
 from terminal_gym.tasks.task import Task
-from terminal_gym.terminal.commands import printed
+from terminal_gym.terminal import commands
 from terminal_gym.terminal.output import clipped, plain
 from terminal_gym.terminal.session import Session
 from terminal_gym.trajectory.record import Action, Frame, Observation
 from terminal_gym.trusted_runtime.orders import ShellOrders
-from terminal_gym.validation.validator import open_validator
+from terminal_gym.validation.validator import Validator, open_validator
 from terminal_gym.validation.verdict import Verdict
 
 SUBMIT = reply.SUBMIT
@@ -65,6 +65,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         step_s: Upper bound of one step's wait in seconds, where the action names none.
         output_limit: Characters of `output` kept, the middle is left out.
         record: Keep every chunk that crosses the terminal, in `frames`.
+        validator: Who judges; None: the validator that the task asks for.
         manifest: Task ids or folders, or a manifest file; `reset(options={"task": …})` picks one, else the seed does.
 
     Observation: a dict of `screen` (text), `output` (text since the action), `cursor` (row, column), `exit_code` (-1
@@ -90,6 +91,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         output_limit: int = 10_000,
         record: bool = False,
         manifest: str | Path | Sequence[str] | None = None,
+        validator: Validator | None = None,
     ):
         _one_of("action_mode", action_mode, reply.MODES)
         _one_of("render_mode", render_mode, (None, "ansi", "rgb_array"))
@@ -100,21 +102,23 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             ("step_s", step_s),
             ("output_limit", output_limit),
         ):
-            if not value > 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise BadSetting(f"{name} is {value!r}; it must be greater than 0.")
         if (task is None) == (manifest is None):
             raise BadSetting("Give either a task, or a manifest of tasks.")
-        self._choices = () if manifest is None else _listed(manifest)
-        self._task = task if isinstance(task, Task) else _found(str(task or self._choices[0]))
-        self._runtime = _shared_runtime(runtime) if isinstance(runtime, str) else runtime
+        self._choices = () if manifest is None else open_manifest(manifest).refs
+        self._known: dict[str, Task] = {}
+        self._task = task if isinstance(task, Task) else self._found(task or self._choices[0])
+        self._runtime = shared_runtime(runtime) if isinstance(runtime, str) else runtime
+        self._validator = validator
         self.render_mode, self._mode, self._on_broken = render_mode, action_mode, on_broken
         self.size = (rows, cols)
         self._step_s, self._output_limit, self._record = step_s, output_limit, record
         self.observation_space = observation_space(rows, cols, output_limit)
-        self.action_space = Unicode(LONGEST_ACTION)
+        self.action_space = Unicode(LONGEST_ACTION, samples=reply.SAMPLES[action_mode])
         self._sandbox: Sandbox | None = None
         self._session: Session | None = None
-        self._nonce = ""
+        self._nonce = self._fact = ""
         self._clear()
 
     # ── what can be asked ───────────────────────────────────────────────────────────────────────
@@ -190,7 +194,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._end()
         self._clear()
         self._start()
-        self._seen = self._look("prompt")
+        self._seen = self._look(self._fact)
         info = self._info() | {"instruction": self._task.instruction, "settled_by": self._seen.settled_by}
         return self._as_dict(), info
 
@@ -210,16 +214,18 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         asked = self._read(action)
         began = time.monotonic()
         self._steps += 1
-        if asked.action is None:
-            self._seen = self._look("", complaint=asked.complaint)
-        else:
-            try:
+        if self._left_s() <= 0:
+            asked = reply.Reply(None, "Time is up: this action was not carried out.")
+        try:
+            if asked.action is None:
+                self._seen = self._look("", complaint=asked.complaint)
+            else:
                 self._seen = self._act(self._session, asked.action, complaint=asked.complaint)
-            except SandboxError as error:
-                return self._broken(error)
+        except SandboxError as error:
+            return self._broken(error, {})
         submitted = asked.action is not None and asked.action.submit
         terminated = submitted or self._session.is_closed
-        limit = self._limit_reached()
+        limit = "" if submitted else self._limit_reached()
         info = self._info() | {"settled_by": self._seen.settled_by, "seconds": time.monotonic() - began}
         if not (terminated or limit):
             return self._as_dict(), 0.0, False, False, info
@@ -237,8 +243,9 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return shown.text() if self.render_mode == "ansi" else pixels(shown, size=self.size)
 
     def close(self) -> None:
-        """Remove the sandbox. Safe to call again."""
-        self._end()
+        """Remove the sandbox. Safe to call again; what a dead daemon keeps is removed by `tgym reap`."""
+        with contextlib.suppress(SandboxError):
+            self._end()
 
     # ── an episode ──────────────────────────────────────────────────────────────────────────────
 
@@ -261,12 +268,20 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             wanted = self._choices[int(self.np_random.integers(len(self._choices)))]
         elif wanted not in self._choices:
             raise UnknownName("task of this environment", str(wanted), known=self._choices)
-        return _found(str(wanted))
+        return self._found(wanted)
+
+    def _found(self, name: str | Path) -> Task:
+        if str(name) not in self._known:
+            self._known[str(name)] = find_task(name)
+        return self._known[str(name)]
 
     def _start(self) -> None:
         task, (rows, cols) = self._task, self.size
-        image = self._runtime.image(task.image.name)
-        self._image = image
+        try:
+            image = self._image = self._runtime.image(task.image.name)
+        except ImageMissing as error:
+            name = task.ref if str(task.ref) in self._known else task.folder
+            raise ImageMissing(f"{error} For this task: `tgym images build {name}`.") from error
         spec = SandboxSpec(image.name, f"{task.ref.name}-{secrets.token_hex(6)}", task.limits)
         self._nonce = secrets.token_hex(8)
         with contextlib.ExitStack() as undo:
@@ -280,7 +295,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             console = sandbox.boot(orders, rows=rows, cols=cols)
             tap = self._frames.append if self._record else None
             session = Session(console, nonce=self._nonce, rows=rows, cols=cols, frames=tap)
-            session.open()
+            self._fact = session.open().fact
             undo.pop_all()
         self._sandbox, self._session, self._began = sandbox, session, time.monotonic()
 
@@ -294,7 +309,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _read(self, action: str | Action) -> reply.Reply:
         if isinstance(action, Action):
-            return reply.Reply(action)
+            return reply.Reply(_checked(action))
         if not isinstance(action, str):
             advice = "An action is text: what to type, the name of a key, or <submit>."
             raise BadAction(f"An action of type {type(action).__name__} cannot be typed. {advice}")
@@ -303,45 +318,72 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             raise BadAction(
                 f"The action has {len(action)} characters, {LONGEST_ACTION} are allowed. {advice}"
             )
-        try:
-            action.encode()
-        except UnicodeEncodeError as error:
-            found = f"character {error.start} is the lone surrogate {action[error.start]!r}"
-            raise BadAction(f"The action is not valid Unicode: {found}. Remove or replace it.") from None
+        _check_unicode(action)
         return reply.read(action, self._mode)
 
     def _act(self, session: Session, action: Action, *, complaint: str) -> Observation:
         """Carry out one action; a shell that ends meanwhile is an observation."""
-        strokes = action.keys
         if action.command is not None:
-            strokes = (action.command.rstrip("\n").encode() + b"\n",)
-        fact, code, texts = "", None, list[str]()
-        waits = action.waits_s or (action.wait_s,) * max(1, len(strokes))
-        for keys, wait_s in zip(strokes or (b"",), waits or (None,), strict=True):
-            if not strokes and action.submit:
+            return self._run(session, action.command, action.wait_s)
+        if action.submit and not action.keys:
+            return self._look("", complaint=complaint)
+        waits: Sequence[float | None] = action.waits_s or (action.wait_s,) * len(action.keys)
+        code: int | None = None
+        texts: list[str] = []
+        for keys, wait_s in zip(action.keys or (b"",), waits or (action.wait_s,), strict=True):
+            before = 0 if keys else len(session.output()) + session.omitted
+            if not keys and action.waits_s:
+                self._let_pass(session, self._bound(wait_s))
+            else:
+                told = self._type(session, keys, wait_s)
+                code = code if told is None else told
+            texts.append(self._text_since(session, before))
+            if session.is_closed:
                 break
-            try:
-                if keys:
-                    session.send(keys)
-            except SessionClosed:
-                fact = "closed"
-                break
-            settled = session.settle(deadline_s=self._bound(wait_s))
-            fact, code = settled.fact, settled.exit_code
-            texts.append(self._text(session, action, lines=keys.count(b"\n")))
-            if fact == "closed":
-                break
-        return self._look(fact, output="".join(texts), exit_code=code, complaint=complaint)
+        return self._look(self._fact, output="".join(texts), exit_code=code, complaint=complaint)
+
+    def _run(self, session: Session, command: str, wait_s: float | None) -> Observation:
+        """Run one command; a program that waits for input gets it as its input instead."""
+        if self._fact != "prompt":
+            code = self._type(session, command.rstrip("\n").encode() + b"\n", wait_s)
+            return self._look(self._fact, output=session.text(self._output_limit), exit_code=code)
+        token = secrets.token_hex(4)
+        code = self._type(session, commands.typed(command, token=token), wait_s)
+        body = commands.printed(session.output(), self._nonce, token=token)
+        return self._look(self._fact, output=plain(body, cols=self.size[1]), exit_code=code)
+
+    def _type(self, session: Session, keys: bytes, wait_s: float | None) -> int | None:
+        """Send, wait until input is wanted; returns the last command's exit code where the shell told it."""
+        try:
+            if keys:
+                session.send(keys)
+        except SessionClosed:
+            self._fact = "closed"
+            return None
+        settled = session.settle(deadline_s=self._bound(wait_s))
+        self._fact = settled.fact
+        return settled.exit_code
+
+    def _text_since(self, session: Session, before: int) -> str:
+        """Return what was printed after the first `before` bytes since the last sending."""
+        if not before:
+            return session.text(self._output_limit)
+        new = len(session.output()) + session.omitted - before
+        return plain(session.output()[-new:], cols=self.size[1]) if new > 0 else ""
+
+    def _let_pass(self, session: Session, seconds: float) -> None:
+        """Read on for that long: Terminus-2 waits for a background job by sending nothing."""
+        until = time.monotonic() + seconds
+        try:
+            session.wait(lambda quiet_s: time.monotonic() >= until, deadline_s=seconds + 1.0)
+        except SessionClosed:
+            self._fact = "closed"
+
+    def _left_s(self) -> float:
+        return self._task.limits.agent_s - (time.monotonic() - self._began)
 
     def _bound(self, wait_s: float | None) -> float:
-        left = self._task.limits.agent_s - (time.monotonic() - self._began)
-        return max(0.0, min(self._step_s if wait_s is None else wait_s, left))
-
-    def _text(self, session: Session, action: Action, *, lines: int) -> str:
-        if action.command is None:
-            return session.text(self._output_limit)
-        body = printed(session.output(), self._nonce, typed_lines=lines)
-        return clipped(plain(body, cols=self.size[1]), self._output_limit)
+        return max(0.0, min(self._step_s if wait_s is None else wait_s, self._left_s()))
 
     def _look(
         self, fact: str, *, output: str = "", exit_code: int | None = None, complaint: str = ""
@@ -356,7 +398,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         limits = self._task.limits
         if limits.steps is not None and self._steps >= limits.steps:
             return f"the limit of {limits.steps} steps"
-        if time.monotonic() - self._began >= limits.agent_s:
+        if self._left_s() <= 0:
             return f"the limit of {limits.agent_s:g} s"
         return ""
 
@@ -370,29 +412,29 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._session.close()
         self._ended = True
         try:
-            self._verdict = open_validator(self._task.validator).judge(
-                self._sandbox, self._task, runtime=self._runtime
-            )
+            judge = (self._validator or open_validator(self._task.validator)).judge
+            self._verdict = judge(self._sandbox, self._task, runtime=self._runtime)
         except (SandboxError, TaskError) as error:
-            return self._broken(error)
+            return self._broken(error, info)
         if self._verdict.broken:
-            return self._broken(SandboxLost(self._verdict.reason))
+            return self._broken(_blamed(self._task, self._verdict), info)
         with contextlib.suppress(SandboxError):  # the verdict stands; the reaper removes what could not be
             self._end()
         info |= self._info() | {"reason": self._verdict.reason, "limit": limit}
         return self._as_dict(), float(self._verdict.passed), terminated, not terminated, info
 
-    def _broken(self, error: SandboxError | TaskError) -> tuple[dict[str, Any], float, bool, bool, Info]:
+    def _broken(
+        self, error: SandboxError | TaskError, info: Info
+    ) -> tuple[dict[str, Any], float, bool, bool, Info]:
         self._ended = True
-        reason = f"{type(error).__name__}: {error}"
         if self._verdict is None:
+            reason = f"{type(error).__name__}: {error}"
             self._verdict = Verdict("broken", self._task.validator.mode, reason)
         with contextlib.suppress(SandboxError):
             self._end()
-        self._session = self._sandbox = None
         if self._on_broken == "raise":
             raise error
-        info = self._info() | {"reason": reason}
+        info |= self._info() | {"reason": self._verdict.reason}
         return self._as_dict(), float("nan"), False, True, info
 
     def _as_dict(self) -> dict[str, Any]:
@@ -411,28 +453,32 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return info
 
 
-def _listed(manifest: str | Path | Sequence[str]) -> tuple[str, ...]:
-    refs = open_manifest(manifest).refs
-    if not refs:
-        raise BadSetting(f"The manifest {manifest!r} names no task.")
-    return refs
+def _checked(action: Action) -> Action:
+    """Return `action` if it can be carried out; agents build it themselves."""
+    if not all(isinstance(keys, bytes) for keys in action.keys):
+        raise BadAction("Action.keys holds bytes; terminal/keys.py translates text and key names.")
+    _check_unicode(action.command or "")
+    if action.waits_s and len(action.waits_s) != len(action.keys):
+        raise BadAction(f"{len(action.waits_s)} waits for {len(action.keys)} keys; give one each, or none.")
+    if any(not wait_s >= 0 for wait_s in (*action.waits_s, action.wait_s or 0.0)):
+        raise BadAction("A wait is a number of seconds, 0 or more.")
+    if (size := sum(map(len, action.keys)) + len(action.command or "")) > LONGEST_ACTION:
+        raise BadAction(f"The action has {size} bytes, {LONGEST_ACTION} are allowed. Type it in parts.")
+    return action
 
 
-@functools.lru_cache(maxsize=256)
-def _found(name: str) -> Task:
-    return find_task(name)
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"character {error.start} is the lone surrogate {text[error.start]!r}"
+        raise BadAction(f"The action is not valid Unicode: {found}. Remove or replace it.") from None
 
 
-_RUNTIMES: dict[str, Runtime] = {}
-_RUNTIMES_LOCK = threading.Lock()
-
-
-def _shared_runtime(name: str) -> Runtime:
-    """One runtime per name and process: it holds connections and knows what to remove at exit."""
-    with _RUNTIMES_LOCK:
-        if name not in _RUNTIMES:
-            _RUNTIMES[name] = open_runtime(name)
-        return _RUNTIMES[name]
+def _blamed(task: Task, verdict: Verdict) -> SandboxError | TaskError:
+    if verdict.reason.startswith("the supervisor bad_tests"):
+        return ValidatorBroken(f"{task.ref}: {verdict.reason}")
+    return SandboxLost(f"{task.ref}: {verdict.reason}")
 
 
 def _one_of(name: str, value: object, known: Sequence[object]) -> None:

@@ -21,20 +21,31 @@ class Unicode(spaces.Text):
     Args:
         max_length: Most characters.
         min_length: Fewest characters.
-        seed: For `sample`, which draws printable ASCII.
+        samples: What `sample` draws from; none: printable ASCII.
+        seed: For `sample`.
     """
 
-    def __init__(self, max_length: int, *, min_length: int = 0, seed: int | None = None):
+    def __init__(
+        self,
+        max_length: int,
+        *,
+        min_length: int = 0,
+        samples: tuple[str, ...] = (),
+        seed: int | None = None,
+    ):
         super().__init__(max_length, min_length=min_length, charset=PRINTABLE, seed=seed)
+        self.samples = samples
 
     def contains(self, x: Any) -> bool:
         """Return whether `x` is text of a length within the bounds."""
         return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """Return up to 80 printable characters."""
+        """Return one of `samples`, or up to 80 printable characters."""
         if mask is not None or probability is not None:
             return str(super().sample(mask=mask, probability=probability))
+        if self.samples:
+            return self.samples[int(self.np_random.integers(len(self.samples)))]
         length = int(self.np_random.integers(self.min_length, min(self.max_length, self.min_length + 80) + 1))
         return "".join(self.np_random.choice(list(PRINTABLE), size=length))
 

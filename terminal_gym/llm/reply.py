@@ -1,7 +1,7 @@
 """Codecs: what a policy said → an Action, or a complaint in words a model can act on. Pure functions.
 
 `keys`      text typed as it is, or the name of one key ("C-c", "Enter", "Up")
-`bash`      one command, whose output and exit code come back
+`bash`      one command, of one line or many, whose output and exit code come back; or a control key ("C-c")
 `terminus`  the JSON reply of Terminus-2: a batch of keystrokes and whether the task is done
 
 In each, `<submit>` alone ends the episode. Source for `terminus`: Terminal-Bench 1.0 and Harbor, Terminus-2's parser.
@@ -14,13 +14,26 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from terminal_gym.terminal.keys import encode
+from terminal_gym.errors import BadAction
+from terminal_gym.terminal.keys import encode, key_bytes
 from terminal_gym.trajectory.record import Action
 
 ActionMode = Literal["keys", "bash", "terminus"]
 MODES: tuple[ActionMode, ...] = ("keys", "bash", "terminus")
 SUBMIT = "<submit>"
+_COMMANDS = ("ls", "pwd", "id", "date", "ls -la /", "echo hello", "uname -a", "cat /etc/os-release")
+SAMPLES: dict[ActionMode, tuple[str, ...]] = {  # harmless actions, for `action_space.sample()`
+    "keys": tuple(f"{command}\n" for command in _COMMANDS),
+    "bash": _COMMANDS,
+    "terminus": tuple(
+        json.dumps(
+            {"analysis": "", "plan": "", "commands": [{"keystrokes": f"{command}\n", "duration": 1.0}]}
+        )
+        for command in _COMMANDS
+    ),
+}
 LONGEST_WAIT_S = 60.0  # of one entry of a Terminus-2 batch
+_FIELDS = ("analysis", "plan", "commands")
 _PREVIEW = 100
 
 
@@ -39,8 +52,17 @@ def read(text: str, mode: ActionMode) -> Reply:
     if mode == "keys":
         return Reply(Action(keys=(encode(text),) if text else (), text=text))
     if mode == "bash":
-        return Reply(Action(command=text, text=text))
+        return Reply(bash(text))
     return terminus(text)
+
+
+def bash(text: str) -> Action:
+    """Return the command; blank text only looks again, and a control key's name is that key."""
+    name = text.strip()
+    if not name:
+        return Action(text=text)
+    key = key_bytes(name) if name.startswith("C-") else None
+    return Action(command=text, text=text) if key is None else Action(keys=(key,), text=text)
 
 
 def terminus(text: str) -> Reply:
@@ -76,12 +98,12 @@ def _parsed(text: str) -> tuple[list[str], list[str], dict[str, Any] | None]:
         warnings.append("Extra text detected after JSON object")
     try:
         parsed = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         shown = body if len(body) < 2 * _PREVIEW else body[:_PREVIEW] + "..."
         return [f"Invalid JSON: {error} | Content: {shown!r}"], warnings, None
     if not isinstance(parsed, dict):
         return ["Response must be a JSON object"], warnings, None
-    missing = [name for name in ("analysis", "plan", "commands") if name not in parsed]
+    missing = [name for name in _FIELDS if name not in parsed]
     if missing:
         return [f"Missing required fields: {', '.join(missing)}"], warnings, None
     if not isinstance(parsed["commands"], list):
@@ -89,6 +111,8 @@ def _parsed(text: str) -> tuple[list[str], list[str], dict[str, Any] | None]:
     for name in ("analysis", "plan"):
         if not isinstance(parsed[name], str):
             warnings.append(f"Field '{name}' should be a string")
+    if [name for name in parsed if name in _FIELDS] != list(_FIELDS):
+        warnings.append(f"Fields appear in wrong order. Expected: {', '.join(_FIELDS)}")
     return [], warnings, parsed
 
 
@@ -108,25 +132,22 @@ def _batch(entries: list[Any], warnings: list[str]) -> tuple[list[bytes], list[f
             )
             errors.append(f"Command {number} {what}")
             continue
-        duration = entry.get("duration", 1.0)
-        if (
-            isinstance(duration, bool)
-            or not isinstance(duration, (int, float))
-            or not 0 <= duration < float("inf")
-        ):
-            warnings.append(f"Command {number}: invalid duration, 1.0 s is used")
+        try:
+            keys.append(encode(strokes))
+        except BadAction as error:
+            errors.append(f"Command {number}: {error}")
+            continue
+        duration = entry.get("duration")
+        if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration >= 0:
+            found = "missing" if duration is None else "invalid"
+            warnings.append(f"Command {number}: {found} duration, 1.0 s is used")
             duration = 1.0
         if unknown := sorted(set(entry) - {"keystrokes", "duration"}):
             warnings.append(f"Command {number}: unknown fields {', '.join(unknown)}")
-        if (
-            number < len(entries)
-            and strokes
-            and not strokes.endswith("\n")
-            and encode(strokes) == strokes.encode()
-        ):
+        is_text = strokes and key_bytes(strokes) is None
+        if number < len(entries) and is_text and not strokes.endswith("\n"):
             warnings.append(f"Command {number} should end with newline: it runs together with the next one")
-        keys.append(encode(strokes))
-        waits.append(min(float(duration), LONGEST_WAIT_S))
+        waits.append(float(min(duration, LONGEST_WAIT_S)))
     return keys, waits, errors
 
 
