@@ -1,0 +1,116 @@
+"""Limits of memory, processes and cores for one sandbox of the embedded runtime: cgroups, version 1 or 2."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from pathlib import Path
+
+from terminal_gym.tasks.task import Limits
+
+_MOUNT = Path("/sys/fs/cgroup")
+_PARENT = "terminal-gym"
+_PERIOD_US = 100_000
+_EXTRA_PIDS = 3  # our own processes that start the sandbox and wait for it
+_REMOVAL_S = 2.0
+
+
+class Cgroup:
+    """The groups of one sandbox; `close` removes them once nothing runs in them."""
+
+    def __init__(self, name: str, limits: Limits):
+        self._folders: list[Path] = []
+        for controller in ("memory", "pids", "cpu"):
+            if (parent := _parent(controller)) is not None and (parent / name) not in self._folders:
+                (parent / name).mkdir(exist_ok=True)
+                self._folders.append(parent / name)
+        for file, value in _settings(limits):
+            for folder in self._folders:
+                if (folder / file).exists():
+                    with contextlib.suppress(OSError):  # swap accounting may be off
+                        (folder / file).write_text(value, encoding="ascii")
+
+    @property
+    def entrances(self) -> list[str]:
+        """Files; a process that writes 0 into each of them is inside."""
+        return [str(folder / "cgroup.procs") for folder in self._folders]
+
+    def close(self) -> None:
+        """Remove the groups. Safe to call again."""
+        for folder in self._folders:
+            remove(folder)
+        self._folders = []
+
+
+def remove(folder: Path) -> None:
+    """Remove one empty group; a process that has just ended may still be in it for a moment."""
+    until = time.monotonic() + _REMOVAL_S
+    while True:
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.001)
+
+
+def remove_named(name: str) -> None:
+    """Remove what another process made under that name."""
+    for controller in ("memory", "pids", "cpu"):
+        if (parent := _parent(controller)) is not None:
+            remove(parent / name)
+
+
+def missing() -> tuple[str, ...]:
+    """Return the fields of Limits that no group enforces here."""
+    fields = {"memory": "memory_mb", "pids": "pids", "cpu": "cpus"}
+    return tuple(field for controller, field in fields.items() if _parent(controller) is None)
+
+
+def _settings(limits: Limits) -> list[tuple[str, str]]:
+    # What is written to the tmpfs counts as memory; as much again is allowed for it, so that an honest program
+    # within both limits is not killed.
+    memory = str((limits.memory_mb + min(limits.disk_mb, limits.memory_mb)) * 1024 * 1024)
+    quota = str(max(1000, int(limits.cpus * _PERIOD_US)))
+    return [
+        ("memory.limit_in_bytes", memory),
+        ("memory.memsw.limit_in_bytes", memory),
+        ("memory.max", memory),
+        ("memory.swap.max", "0"),
+        ("pids.max", str(limits.pids + _EXTRA_PIDS)),
+        ("cpu.cfs_period_us", str(_PERIOD_US)),
+        ("cpu.cfs_quota_us", quota),
+        ("cpu.max", f"{quota} {_PERIOD_US}"),
+    ]
+
+
+@functools.cache
+def _parent(controller: str) -> Path | None:
+    """Return the folder that our groups lie in, None where this process may not make groups."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        if (_MOUNT / "cgroup.controllers").exists():
+            return _parent_v2(controller)
+        if not (_MOUNT / controller / "cgroup.procs").exists():
+            return None
+        folder = _MOUNT / controller / _PARENT
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return folder
+
+
+def _parent_v2(controller: str) -> Path | None:
+    if controller not in (_MOUNT / "cgroup.controllers").read_text("ascii").split():
+        return None
+    (_MOUNT / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
+    folder = _MOUNT / _PARENT
+    folder.mkdir(exist_ok=True)
+    (folder / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
+    return folder

@@ -1,0 +1,184 @@
+"""A keeper: one tiny process whose namespaces hold a sandbox's file system, and whose end is the end of everything.
+
+It sits in a mount and a process namespace of its own (an ordinary user: also a user namespace, with that user as
+root). There it mounts a tmpfs of limited size and, on it, the overlay that is the sandbox's root. Nothing is mounted
+where the host can see it. It reads a pipe that only we hold: when we die, even by SIGKILL, it reads the end, exits as
+PID 1 of its process namespace, and the kernel kills every process of the sandbox and drops the mounts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from terminal_gym.errors import StartFailed
+
+ROOT_UPPER = "_"  # folder of what was written outside of the folders that have an overlay of their own
+PRESET = ("etc/hosts", "etc/hostname", "etc/resolv.conf")  # written by us, so no change of the agent's
+_HOSTS = "127.0.0.1 localhost sandbox\\n::1 localhost\\n"
+_START_S = 20.0
+_BARE_ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "LIBMOUNT_FORCE_MOUNT2": "always"}
+
+
+@dataclass(frozen=True)
+class Rootfs:
+    """What an overlay stands on."""
+
+    layers: tuple[Path, ...]  # top first; all in one folder
+    host: tuple[Path, ...] = ()  # folders of this machine, each the lowest layer below its own name
+    bound: tuple[Path, ...] = ()  # folders of this machine, shown read-only as they are
+
+
+class Keeper:
+    """The process; `close` ends it and all that ran in its namespaces."""
+
+    def __init__(
+        self,
+        folder: Path,
+        rootfs: Rootfs,
+        *,
+        size_mb: int | None,
+        network: bool = False,
+        users_of: Keeper | None = None,
+    ):
+        """Mount the root at `folder`/m, seen in the keeper's namespaces only.
+
+        Args:
+            folder: An empty folder of ours.
+            size_mb: Size of the tmpfs; None: what is written goes into `folder` itself, without a limit.
+            network: Give it this machine's resolv.conf.
+            users_of: Share that keeper's user namespace, to be able to share its network as well.
+        """
+        self.base = folder / "m"
+        self.base.mkdir()
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        if os.geteuid() != 0:
+            argv = [*_enter_users(users_of), *argv] if users_of else [*argv, "--user", "--map-root-user"]
+        self._errors = (folder / "errors").open("w+b")
+        self._process = subprocess.Popen(
+            [*argv, "sh", "-c", _script(self.base, rootfs, size_mb=size_mb, network=network)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=rootfs.layers[0].parent,  # layers are named relative to it: mount options have a length limit
+            env=_BARE_ENV,
+            start_new_session=True,
+        )
+        try:
+            self.pid = self._await_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_ready(self) -> int:
+        assert self._process.stdout is not None
+        fd, said, until = self._process.stdout.fileno(), b"", time.monotonic() + _START_S
+        while not said.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                raise StartFailed(f"the sandbox's file system was not mounted within {_START_S} s")
+            if not (chunk := os.read(fd, 100)):
+                self._errors.seek(0)
+                why = self._errors.read(2000).decode(errors="replace").strip()
+                raise StartFailed(f"the sandbox's file system cannot be mounted: {why or 'no reason given'}")
+            said += chunk
+        return int(said)
+
+    def enter(self, *, network_of: int | None = None) -> list[str]:
+        """Return the start of a command line that runs in the keeper's namespaces."""
+        net = [f"--net=/proc/{network_of}/ns/net"] if network_of is not None else []
+        return ["nsenter", "--target", str(self.pid), *users(), *net, "--mount", "--pid", "--wd=/"]
+
+    def written(self) -> Iterator[tuple[str, int]]:
+        """Yield (path without its first slash, apparent size) of what was written, changed or deleted.
+
+        Raises:
+            StartFailed: It could not be listed; `find` (findutils) does it, since it takes any depth of folders.
+        """
+        look = ["find", "-P", f"{self.base}/u", "-mindepth", "2", "-printf", "%y%s %P\\0"]
+        ran = subprocess.run(
+            ["nsenter", "--target", str(self.pid), *users(), "--mount", *look],
+            capture_output=True,
+            env=_BARE_ENV,
+            timeout=60,
+            check=False,
+        )
+        if ran.returncode != 0 and not ran.stdout:
+            return
+        for row in ran.stdout.split(b"\0")[:-1]:
+            size, _, name = row.partition(b" ")
+            path = os.fsdecode(name).removeprefix(f"{ROOT_UPPER}/")
+            if path not in PRESET and path != "etc":
+                yield path, int(size[1:]) if size[:1] == b"f" else 0
+
+    def close(self) -> None:
+        """End it, and wait until all that ran in its namespaces is gone. Safe to call again."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._errors.close()
+        try:
+            self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def users() -> list[str]:
+    """Arguments that make nsenter take the user namespace as well, for an ordinary user."""
+    return [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+
+
+def _enter_users(other: Keeper) -> list[str]:
+    return ["nsenter", "--target", str(other.pid), *users()]
+
+
+def _script(base: Path, rootfs: Rootfs, *, size_mb: int | None, network: bool) -> str:
+    """Return what the keeper runs: mounts, one line with its process id, then the wait for the end of its input."""
+    at = shlex.quote(str(base))
+    xattr = "" if os.geteuid() == 0 else "userxattr,"
+    names = [ROOT_UPPER, *(path.name for path in rootfs.host)]
+    folders = [f"{at}/{kind}/{name}" for name in names for kind in "uw"]
+    lines = ["set -e", "umask 022"]
+    if size_mb is not None:
+        lines.append(f"mount -n -t tmpfs -o size={size_mb}m,mode=755 tgym {at}")
+    etc = f"{at}/u/etc" if any(path.name == "etc" for path in rootfs.host) else f"{at}/u/{ROOT_UPPER}/etc"
+    lines += [f"mkdir -p {at}/r {' '.join(folders)} {etc}"]
+    lines += [f"printf '{_HOSTS}' >{etc}/hosts", f"echo sandbox >{etc}/hostname"]
+    if network:
+        lines.append(f"cat /etc/resolv.conf >{etc}/resolv.conf || true")
+    layers = [path.name for path in rootfs.layers]
+    lines.append(_overlay(at, xattr, ROOT_UPPER, layers, ""))
+    for path in rootfs.host:
+        lower = [
+            f"{layer.name}/{path.name}" for layer in rootfs.layers if _is_plain_folder(layer / path.name)
+        ]
+        lines.append(_overlay(at, xattr, path.name, [*lower, str(path)], f"/{path.name}"))
+    lines += [f"mount -n --rbind {path} {at}/r{path}" for path in rootfs.bound]
+    # bubblewrap looks its child up in /proc, which has to show the process ids of this namespace then.
+    lines += ["read self rest </proc/self/stat", "mount -n -t proc proc /proc"]
+    lines += ['echo "$self"', "read forever || true"]
+    return "\n".join(lines)
+
+
+def _overlay(at: str, xattr: str, name: str, lower: Sequence[str], target: str) -> str:
+    options = f"{xattr}lowerdir={':'.join(lower)},upperdir={at}/u/{name},workdir={at}/w/{name}"
+    return f"mount -n -t overlay -o {options} tgym {at}/r{target}"
+
+
+def _is_plain_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def missing_tools() -> list[str]:
+    """Return which of the programs that a keeper needs this machine lacks."""
+    return [tool for tool in ("unshare", "nsenter", "mount", "find", "sh") if shutil.which(tool) is None]

@@ -1,0 +1,222 @@
+"""Command lines that start a process in a root file system: by bubblewrap, or by util-linux where it is missing.
+
+What runs always is the trusted interpreter, first: PID 1 itself, or a *guard* that drops privileges, takes the user,
+the folder and the environment asked for, and kills the whole session of its program at the time limit.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from terminal_gym.sandbox.keeper import Keeper
+from terminal_gym.tasks.task import Limits
+from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, INIT_ENV
+
+CAPABILITIES = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_FSETID": 4,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_SYS_CHROOT": 18,
+}
+TIMED_OUT = 124
+_INTERPRETER = INIT_ARGV[:-1]
+_MASK = sum(1 << number for number in CAPABILITIES.values())
+# Gives up every capability outside of the mask, for good. Source: capabilities(7), prctl(2).
+_DROP = f"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+for number in range(64):
+    if not {_MASK} >> number & 1:
+        libc.prctl(24, number, 0, 0, 0)
+libc.prctl(47, 4, 0, 0, 0)
+libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)({_MASK}, {_MASK}, 0, 0, 0, 0))
+"""
+_NO_NEW_PRIVS = "libc.prctl(38, 1, 0, 0, 0)\n"
+_GUARD = (
+    _DROP
+    + _NO_NEW_PRIVS
+    + f"""
+import json, signal
+sys.path.insert(0, {GUEST!r} + "/guest")
+import accounts
+told = json.loads(sys.argv[1])
+try:
+    who = accounts.resolve(told["user"])
+    os.chdir(told["cwd"])
+    if who.uid or who.gid:
+        os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+except (LookupError, OSError) as error:
+    if not (isinstance(error, OSError) and error.errno in (1, 22)):
+        print(error, file=sys.stderr)
+        os._exit(126)
+env = {{"PATH": {INIT_ENV["PATH"]!r}, "HOME": who.home}} | told["env"]
+child = os.fork()
+if child == 0:
+    os.setsid()
+    try:
+        os.execvpe(told["argv"][0], told["argv"], env)
+    except OSError as error:
+        os.write(2, (str(error) + chr(10)).encode())
+    os._exit(127)
+def kill(*_):
+    try:
+        os.killpg(child, 9)
+    except OSError:
+        pass
+    os._exit({TIMED_OUT})
+signal.signal(signal.SIGALRM, kill)
+signal.setitimer(signal.ITIMER_REAL, told["timeout_s"])
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+os._exit(code if code >= 0 else 128 - code)
+"""
+)
+# `"$@"` after the limits: a shell is the cheapest program that can set them and then become another.
+_LIMITED = (
+    "ulimit -c 0; ulimit -n 4096; ulimit -f {blocks}; "
+    '{pids}for group in {groups}; do echo 0 >"$group"; done; exec "$@"'
+)
+_PIVOT = """
+set -e
+mkdir -p {root}/proc {root}/dev {root}/tg
+mount -n --rbind {root} {root}
+cd {root}
+mount -n -t proc -o nosuid,nodev,noexec proc proc
+mount -n -t tmpfs -o nosuid,mode=755,size=1m tgym dev
+mkdir dev/pts dev/shm
+for node in null zero full random urandom tty; do : >dev/$node; mount -n --bind /dev/$node dev/$node; done
+mount -n -t devpts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+mount -n -t tmpfs -o nosuid,nodev,mode=1777,size={shm_mb}m tgym dev/shm
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+ln -s fd/0 dev/stdin
+ln -s fd/1 dev/stdout
+ln -s fd/2 dev/stderr
+mount -n --bind {tree} tg
+mount -n -o remount,bind,ro,nosuid,nodev tg
+{net}
+hostname sandbox 2>/dev/null || true
+pivot_root . .
+exec "$@"
+"""
+_AFTER_PIVOT = "libc.umount2(b'.', 2)\nos.chdir('/')\nos.execve(sys.argv[1], sys.argv[1:], {env!r})\n"
+
+
+class Place(NamedTuple):
+    """Where to start something."""
+
+    keeper: Keeper
+    tree: Path  # the trusted tree on this machine
+    network: str  # "none", "host", or "joined"
+    limits: Limits
+    groups: Sequence[str] = ()  # cgroup entrances
+
+
+def init_command(place: Place, *, network_of: int | None = None) -> list[str]:
+    """Return the command line whose PID 1 is the trusted init."""
+    return _limited(place, [*place.keeper.enter(network_of=network_of), *_isolated(place, INIT_ARGV)])
+
+
+def alone_command(place: Place, argv: Sequence[str]) -> list[str]:
+    """Return the command line of a trusted program in the same root, with processes of its own."""
+    return _limited(place, [*place.keeper.enter(), *_isolated(place, [*_INTERPRETER, *argv])])
+
+
+def guarded(
+    argv: Sequence[str], *, timeout_s: float, user: str, env: Mapping[str, str], cwd: str
+) -> list[str]:
+    """Return arguments of the trusted interpreter that run `argv` under the guard."""
+    told = {"argv": list(argv), "timeout_s": timeout_s, "user": user, "env": dict(env), "cwd": cwd}
+    return ["-c", _GUARD, json.dumps(told)]
+
+
+def beside_command(place: Place, init: int, argv: Sequence[str]) -> list[str]:
+    """Return the command line of a trusted program that joins every namespace of a running PID 1."""
+    user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+    join = ["nsenter", "--target", str(init), *user, "--mount", "--uts", "--ipc", "--net", "--pid", "--wd=/"]
+    return _limited(place, [*join, *_INTERPRETER, *argv])
+
+
+def _limited(place: Place, argv: Sequence[str]) -> list[str]:
+    limits = place.limits
+    # An ordinary user's processes are counted per user namespace (Linux 5.14 and later), so this is the sandbox's.
+    pids = (
+        ""
+        if os.geteuid() == 0
+        else f"ulimit -p {limits.pids + 3} 2>/dev/null || ulimit -u {limits.pids + 3}; "
+    )
+    script = _LIMITED.format(
+        blocks=limits.disk_mb * 2048, pids=pids, groups=" ".join(f"'{g}'" for g in place.groups)
+    )
+    return ["sh", "-c", script, "tgym", *argv]
+
+
+def _isolated(place: Place, argv: Sequence[str]) -> list[str]:
+    return _bubblewrap(place, argv) if shutil.which("bwrap") else _unshare(place, argv)
+
+
+def _bubblewrap(place: Place, argv: Sequence[str]) -> list[str]:
+    root = str(place.keeper.base / "r")
+    shm = ["--size", str(place.limits.memory_mb << 20)] if "--size" in _bubblewrap_help() else []
+    line = [
+        "bwrap",
+        "--bind",
+        root,
+        "/",
+        "--ro-bind",
+        str(place.tree),
+        GUEST,
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ]
+    line += [
+        "--perms",
+        "1777",
+        *shm,
+        "--tmpfs",
+        "/dev/shm",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+    ]
+    line += ["--unshare-cgroup-try", "--hostname", "sandbox", "--as-pid-1", "--die-with-parent"]
+    line += ["--unshare-net"] if place.network == "none" else []
+    line += ["--chdir", "/", "--clearenv", "--cap-drop", "ALL"]
+    for name in CAPABILITIES:
+        line += ["--cap-add", name]
+    for name, value in INIT_ENV.items():
+        line += ["--setenv", name, value]
+    return [*line, "--", *argv]
+
+
+@functools.cache
+def _bubblewrap_help() -> str:
+    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False).stdout
+
+
+def _unshare(place: Place, argv: Sequence[str]) -> list[str]:
+    net = ["--net"] if place.network == "none" else []
+    script = _PIVOT.format(
+        root=f"'{place.keeper.base}/r'",
+        tree=f"'{place.tree}'",
+        shm_mb=place.limits.memory_mb,
+        net="ip link set lo up 2>/dev/null || true" if net else "",
+    )
+    become = _DROP + _NO_NEW_PRIVS + _AFTER_PIVOT.format(env=INIT_ENV)
+    spaces = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", *net]
+    return ["unshare", *spaces, "sh", "-c", script, "tgym", *_INTERPRETER, "-c", become, *argv]

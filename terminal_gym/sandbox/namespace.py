@@ -1,0 +1,518 @@
+"""Embedded sandboxes: namespaces over an overlay, no daemon, as root or as an ordinary user.
+
+Isolated: processes, mounts, network (where the task has none), host name, System V IPC, capabilities. Limited:
+what is written, open files, file size, and, with writable cgroups, memory, processes and cores. Not promised:
+protection from kernel exploits, a filter of system calls, and, for an ordinary user, a second uid: everything in the
+sandbox is that user. `docs/sandboxing.md` has the whole list.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import platform
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from pexpect.fdpexpect import fdspawn
+
+from terminal_gym.errors import OversizedArchive, RuntimeUnavailable, SandboxLost, StartFailed
+from terminal_gym.sandbox import cgroup, keeper, launch, recipe, rootfs
+from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
+from terminal_gym.sandbox.handshake import shake_hands
+from terminal_gym.sandbox.reaper import current_owner, is_orphan
+from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.trusted_runtime.orders import Orders
+from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
+
+_OUTPUT_CAP = 10 * 1024 * 1024
+_NOTHING_THERE, _OVER_LIMIT = 3, 4  # exit codes of guest/archive.py
+_ARCHIVE_S = 60.0
+_GRACE_S = 5.0  # what a guard that is itself stuck gets on top of its limit
+
+
+class Namespace:
+    """Sandboxes from the kernel's namespaces."""
+
+    name: ClassVar[str] = "namespace"
+
+    def __init__(self, store: Path | None = None, *, host: bool = True):
+        """Keep images in `store` (default: the user's cache).
+
+        Args:
+            host: Whether this machine's own root may stand in for a base image where a recipe allows it.
+        """
+        self.store = rootfs.Store(store or rootfs.default_folder())
+        self.single_uid = os.geteuid() != 0
+        self._host = host
+        self._run = Path(tempfile.gettempdir()) / f"tgym-{os.geteuid()}"
+        self._held: dict[str, Machine] = {}
+        self._lock = threading.Lock()
+        self._starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
+        self._reaped = False
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    def check(self) -> None:
+        """Raise RuntimeUnavailable, with what to do about it, where sandboxes cannot be started."""
+        if tools := keeper.missing_tools():
+            raise RuntimeUnavailable(f"{', '.join(tools)} is missing. Install util-linux and findutils.")
+        if self.single_uid:
+            _check_user_namespaces()
+        try:
+            with self._folder("check") as folder:
+                empty = folder / "empty"
+                empty.mkdir()
+                keeper.Keeper(
+                    folder, keeper.Rootfs((empty,)), size_mb=self._size_mb(Limits(disk_mb=1))
+                ).close()
+        except StartFailed as error:
+            advice = (
+                "An overlay needs CONFIG_OVERLAY_FS, for an ordinary user Linux 5.11 or later; or use docker."
+            )
+            raise RuntimeUnavailable(f"{error}. {advice}") from error
+
+    def missing_limits(self) -> tuple[str, ...]:
+        """Return which fields of Limits cannot be enforced here."""
+        missing = cgroup.missing()
+        if self.single_uid and _kernel() >= (5, 14):
+            missing = tuple(name for name in missing if name != "pids")
+        return missing if self._size_mb(Limits()) else (*missing, "disk_mb")
+
+    def _size_mb(self, limits: Limits) -> int | None:
+        """None where an overlay cannot write to a tmpfs: before Linux 6.6 it has no attributes of users."""
+        return None if self.single_uid and _kernel() < (6, 6) else limits.disk_mb
+
+    def image(self, name: str) -> Image:
+        """Return the image of that name; `host` is this machine's own root.
+
+        Raises:
+            ImageMissing: The store does not hold it.
+        """
+        return self.store.image(name).described()
+
+    def build(self, recipe_: ImageRecipe, *, log: Callable[[str], None] | None = None) -> Image:
+        """Make the image of `recipe_`, or return it where it exists already.
+
+        Raises:
+            BuildFailed: The recipe does not build.
+        """
+        builder = recipe.Builder(
+            self.store, self._run_alone, host=self._host, log=log or (lambda _line: None)
+        )
+        return builder.build(recipe_).described()
+
+    def load(self, path: Path, name: str | None = None) -> Image:
+        """Take an image from a docker-archive or an OCI layout (a tar or a folder) into the store."""
+        return rootfs.load(self.store, path, name).described()
+
+    def start(self, spec: SandboxSpec) -> Machine:
+        """Return a sandbox whose file system is mounted, and which is not yet booted.
+
+        Raises:
+            ImageMissing: The image is not there.
+            StartFailed: The kernel refused, or the name is taken.
+        """
+        self._reap_once()
+        stored = self.store.image(spec.image)
+        peer = self._peer(spec.share_network_of)
+        with self._lock:
+            if spec.name in self._held:
+                raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
+            machine = self._held[spec.name] = Machine(self, spec, stored, peer)
+        try:
+            with self._starts:
+                machine.mount()
+        except BaseException:
+            machine.close()
+            raise
+        return machine
+
+    def _peer(self, name: str | None) -> Machine | None:
+        if name is None:
+            return None
+        with self._lock:
+            peer = self._held.get(name)
+        if peer is None:
+            raise SandboxLost(f"no sandbox named {name!r} is held, so its network cannot be joined")
+        return peer
+
+    @contextlib.contextmanager
+    def _folder(self, name: str) -> Iterator[Path]:
+        folder = self._new_folder(name)
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+    def _new_folder(self, name: str) -> Path:
+        self._run.mkdir(mode=0o700, exist_ok=True)
+        status = self._run.lstat()
+        if status.st_uid != os.geteuid() or not self._run.is_dir() or self._run.is_symlink():
+            raise StartFailed(f"{self._run} belongs to somebody else. Remove it, or set TMPDIR.")
+        safe = re.sub(r"[^a-zA-Z0-9_.-]", "-", name)[:80]
+        folder = Path(tempfile.mkdtemp(prefix=f"{safe}-", dir=self._run))
+        (folder / "lease").write_text(str(current_owner()), encoding="ascii")
+        return folder
+
+    def _run_alone(
+        self, root: keeper.Rootfs, argv: list[str], *, into: Path, network: bool, stdin: bytes
+    ) -> tuple[int, bytes]:
+        """Run trusted interpreter arguments over `root`; what it writes stays in `into`/m/u. For builds."""
+        limits = Limits(disk_mb=1 << 20, network=network)
+        held = keeper.Keeper(into, root, size_mb=None, network=network)
+        try:
+            place = launch.Place(held, trusted_tree().path, "host" if network else "none", limits)
+            ran = subprocess.run(
+                launch.alone_command(place, argv),
+                input=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_ENV,
+                check=False,
+            )
+        finally:
+            held.close()
+        return ran.returncode, ran.stdout
+
+    def reap(self) -> tuple[str, ...]:
+        """Remove folders and cgroups whose owner is dead; mounts and processes went with it. Returns their names."""
+        removed = []
+        for folder in self._run.glob("*/") if self._run.is_dir() else ():
+            try:
+                lease = (folder / "lease").read_text("ascii")
+            except OSError:
+                continue
+            if is_orphan(lease):
+                cgroup.remove_named(folder.name)
+                _remove(folder)
+                removed.append(folder.name)
+        return tuple(removed)
+
+    def _reap_once(self) -> None:
+        with self._lock:
+            first, self._reaped = not self._reaped, True
+        if first:
+            self.reap()
+
+    def close(self) -> None:
+        """Close every sandbox that this runtime still holds."""
+        with self._lock:
+            held = list(self._held.values())
+        for machine in held:
+            machine.close()
+        with contextlib.suppress(OSError):
+            self._run.rmdir()
+
+    def _forget(self, machine: Machine) -> None:
+        with self._lock:
+            if self._held.get(machine.name) is machine:
+                del self._held[machine.name]
+
+
+class Machine:
+    """One sandbox; see `Sandbox` in base.py for what each method promises."""
+
+    def __init__(self, runtime: Namespace, spec: SandboxSpec, stored: rootfs.Stored, peer: Machine | None):
+        self.name, self.spec, self.image = spec.name, spec, stored.described()
+        self._runtime, self._stored, self._peer = runtime, stored, peer
+        self._folder: Path | None = None
+        self._keeper: keeper.Keeper | None = None
+        self._cgroup: cgroup.Cgroup | None = None
+        self._line: Line | None = None
+        self._closing = threading.Lock()
+
+    def mount(self) -> None:
+        """Make the file system; `Namespace.start` calls it."""
+        limits = self.spec.limits
+        self._folder = self._runtime._new_folder(self.name)
+        self._cgroup = cgroup.Cgroup(self._folder.name, limits)
+        users_of = self._peer._keeper if self._peer else None
+        self._keeper = keeper.Keeper(
+            self._folder,
+            self._runtime.store.rootfs(self._stored),
+            size_mb=self._runtime._size_mb(limits),
+            network=limits.network,
+            users_of=users_of,
+        )
+
+    def _place(self) -> launch.Place:
+        if self._keeper is None or self._cgroup is None:
+            raise SandboxLost(f"{self.name} is closed")
+        network = "joined" if self._peer else "host" if self.spec.limits.network else "none"
+        tree, groups = trusted_tree().path, self._cgroup.entrances
+        return launch.Place(self._keeper, tree, network, self.spec.limits, groups)
+
+    def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Line:
+        """Start PID 1 with `orders`; returns its terminal once it has accepted them."""
+        self.stop()
+        network_of = None
+        if self._peer is not None:
+            network_of = self._peer._line.init_pid() if self._peer._line else None
+            if network_of is None:
+                raise StartFailed(f"{self._peer.name} is not booted, so its network cannot be joined")
+        with self._runtime._starts:
+            self._line = Line(launch.init_command(self._place(), network_of=network_of), rows, cols)
+            try:
+                shake_hands(self._line.stream, orders, deadline_s=deadline_s)
+            except BaseException:
+                self.stop()
+                raise
+        return self._line
+
+    def run(
+        self,
+        argv: list[str],
+        *,
+        timeout_s: float,
+        user: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+    ) -> ExecResult:
+        """Run a helper beside the shell under a limit; output is kept up to 10 MiB a stream."""
+        init = self._line.init_pid() if self._line else None
+        if init is None:
+            raise SandboxLost(f"{self.name} is not booted")
+        variables = dict(self.image.env) if env is None else dict(env)
+        guarded = launch.guarded(argv, timeout_s=timeout_s, user=user, env=variables, cwd=cwd)
+        began = time.monotonic()
+        code, out, err, truncated = _collect(
+            launch.beside_command(self._place(), init, guarded),
+            limit=_OUTPUT_CAP,
+            timeout_s=timeout_s + _GRACE_S,
+        )
+        timed_out = code == launch.TIMED_OUT and time.monotonic() - began >= timeout_s
+        return ExecResult(code, out, err, timed_out, truncated)
+
+    def stop(self) -> None:
+        """Kill every process at once; the file system stays."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.end()
+
+    def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
+        """Return a tar of `path` as it is, untrusted; None where nothing is there."""
+        argv = [f"{GUEST}/guest/archive.py", "pack", path, str(limit_bytes)]
+        place = self._place()._replace(network="none", limits=Limits(), groups=())
+        command = launch.alone_command(place, argv)
+        # headers and padding come on top of what the guest counts
+        code, out, err, truncated = _collect(command, limit=2 * limit_bytes + (1 << 20), timeout_s=_ARCHIVE_S)
+        if code == _NOTHING_THERE:
+            return None
+        if code == _OVER_LIMIT or truncated:
+            raise OversizedArchive(f"{path} in {self.name} is larger than {limit_bytes} bytes")
+        if code != 0:
+            raise SandboxLost(f"{path} in {self.name} cannot be read: {err[-500:].decode(errors='replace')}")
+        return out
+
+    def written_bytes(self) -> int:
+        """Apparent size of what was written above the image."""
+        return sum(size for _, size in self._place().keeper.written())
+
+    def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
+        """Paths added, changed or deleted since the image; untrusted names."""
+        names = (f"/{path}" for path, _ in self._place().keeper.written())
+        return tuple(name for _, name in zip(range(limit), names, strict=False))
+
+    def close(self) -> None:
+        """Kill what runs and remove the file system."""
+        with self._closing:
+            self.stop()
+            if self._keeper is not None:
+                self._keeper.close()
+                self._keeper = None
+            if self._cgroup is not None:
+                self._cgroup.close()
+                self._cgroup = None
+            if self._folder is not None:
+                _remove(self._folder)
+                self._folder = None
+        self._runtime._forget(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Line:
+    """The terminal of a booted sandbox; a Console in the words of base.py."""
+
+    def __init__(self, command: list[str], rows: int, cols: int):
+        # A terminal that no session owns yet: PID 1 makes it its own. `pexpect.spawn` would take it for the
+        # starter, and would fork this process, which may have threads.
+        ours, theirs = pty.openpty()
+        try:
+            _resize(ours, rows, cols)
+            self._process = subprocess.Popen(
+                command, stdin=theirs, stdout=theirs, stderr=theirs, env=_ENV, start_new_session=True
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        self._fd = ours
+        self.stream: fdspawn[bytes] = fdspawn(ours, maxread=131_072, searchwindowsize=300)
+        self._init: int | None = None
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Give the terminal another size, in cells."""
+        _resize(self._fd, rows, cols)
+
+    def init_pid(self) -> int | None:
+        """PID 1 as this host sees it, None once it has ended."""
+        if self._process.poll() is not None:
+            return None
+        if self._init is None:
+            self._init = _grandchild(self._process.pid)
+        return self._init
+
+    def ask_for_hint(self) -> None:
+        """Ask PID 1 to say, once, that the foreground process waits for input."""
+        if (pid := self.init_pid()) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+
+    def exit_code(self) -> int | None:
+        """Status of PID 1 once it has ended."""
+        code = self._process.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def end(self) -> None:
+        """Kill PID 1, and with it all its processes; wait until they are gone; close the terminal."""
+        pid = self.init_pid()
+        if pid is not None:
+            _kill_and_wait(pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_GRACE_S if pid is not None else 0.05)
+        if self._process.returncode is None:
+            self._process.kill()  # bubblewrap dies with it, and PID 1 with bubblewrap
+            self._process.wait()
+        if not self.stream.closed:
+            self.stream.close()
+
+
+_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"} | {
+    "OPENSSL_CONF": "/dev/null"
+}
+
+
+def _resize(fd: int, rows: int, cols: int) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+
+def _grandchild(pid: int) -> int | None:
+    """Return the process that `nsenter`, as `pid`, has bubblewrap or unshare run; PID 1 of the sandbox."""
+    for _ in range(2):
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        except OSError:
+            return None
+        if not children:
+            return None
+        pid = int(children[0])
+    return pid
+
+
+def _kill_and_wait(pid: int) -> None:
+    import select
+
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [], 30.0)
+    finally:
+        os.close(handle)
+
+
+def _collect(command: list[str], *, limit: int, timeout_s: float) -> tuple[int, bytes, bytes, bool]:
+    """Run `command`; returns (exit code, stdout, stderr, whether either was cut at `limit` bytes)."""
+    import selectors
+
+    out, err, cut = bytearray(), bytearray(), False
+    until = time.monotonic() + timeout_s
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_ENV
+        ) as process,
+        selectors.DefaultSelector() as ready,
+    ):
+        ready.register(process.stdout, selectors.EVENT_READ, out)  # type: ignore[arg-type]
+        ready.register(process.stderr, selectors.EVENT_READ, err)  # type: ignore[arg-type]
+        while ready.get_map() and (left := until - time.monotonic()) > 0:
+            # A child that went into the background keeps the pipes; what counts is that the program has ended.
+            events = ready.select(min(left, 0.05))
+            for key, _ in events:
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    ready.unregister(key.fileobj)
+                cut = cut or len(key.data) + len(chunk) > limit
+                key.data.extend(chunk[: limit - len(key.data)])
+            if not events and process.poll() is not None:
+                break
+        if process.poll() is None and time.monotonic() >= until:
+            process.kill()
+        code = process.wait()
+    return (code if code >= 0 else 128 - code), bytes(out), bytes(err), cut
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of ours; an overlay's work folder denies even its owner, so modes are opened first."""
+
+    def open_up(_function: object, path: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            if not Path(path).is_symlink():
+                Path(path).chmod(0o700)
+            shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+
+    shutil.rmtree(folder, onerror=open_up)
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
+
+
+def _check_user_namespaces() -> None:
+    for knob, bad in (
+        ("kernel/unprivileged_userns_clone", "0"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+        ("user/max_user_namespaces", "0"),
+    ):
+        path = Path("/proc/sys") / knob
+        if path.exists() and path.read_text("ascii").strip() == bad:
+            name = knob.replace("/", ".")
+            raise RuntimeUnavailable(
+                f"{name} is {bad}. An ordinary user needs another value: ask root (sysctl)."
+            )
+
+
+def _close_at_exit(runtime: weakref.ref[Namespace]) -> None:
+    if (alive := runtime()) is not None:
+        with contextlib.suppress(
+            Exception
+        ):  # the interpreter is going; what stays is reaped at the next start
+            alive.close()
