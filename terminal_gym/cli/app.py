@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ app.add_typer(images.app, name="images")
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # unwinds: sandboxes are closed
     try:
         if args and args[0] in (elsewhere := _elsewhere()):
             _hand_over(args[0], elsewhere[args[0]], args[1:])

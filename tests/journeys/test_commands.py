@@ -1,14 +1,19 @@
 """One task through the command line, as a person or a script would: every ending, and a person at the terminal."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pexpect
 import pytest
 
 from terminal_gym.sandbox.base import Runtime
+from terminal_gym.sandbox.container import Docker
+from terminal_gym.sandbox.reaper import LABEL
 
 TGYM = str(Path(sys.executable).with_name("tgym"))
 HELLO = str(Path(__file__).parents[1] / "kit/tasks/hello")
@@ -66,6 +71,33 @@ def test_an_image_that_nobody_has_is_broken(tmp_path: Path) -> None:
     found = json.loads(ran.stdout)
     assert (ran.returncode, found["status"], found["reward"]) == (3, "broken", None)
     assert "tgym-test/no-such-image" in ran.stderr
+
+
+def containers_of(pid: int, runtime: Docker) -> list[str]:
+    """States of the containers that process `pid` owns."""
+    found = runtime.engine.client.containers(all=True, filters={"label": LABEL})
+    return [entry["State"] for entry in found if f":{pid}:" in entry["Labels"][LABEL]]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_command_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    script = tmp_path / "s.yaml"
+    script.write_text('- "sleep 100\\n"\n')
+    argv = [TGYM, "run", HELLO, "--runtime", "docker", "--agent", "scripted", "--script", str(script)]
+    until = time.monotonic() + 60
+    with (
+        contextlib.closing(Docker()) as runtime,
+        subprocess.Popen(argv, stderr=subprocess.DEVNULL) as command,
+    ):
+        while containers_of(command.pid, runtime) != [
+            "running"
+        ]:  # a create without its reply is the reaper's
+            assert command.poll() is None
+            assert time.monotonic() < until
+        command.send_signal(number)
+        assert command.wait(timeout=60) == 128 + number
+        assert not containers_of(command.pid, runtime)
 
 
 @pytest.mark.docker
