@@ -44,27 +44,6 @@ class Lines:
         return b"".join(pieces)
 
 
-def serve() -> None:
-    """Take one line of orders and carry them out; never returns."""
-    make_raw()
-    write(READY)
-    lines = Lines(_STDIN)
-    try:
-        orders = decode(lines.read())
-        kind = orders["kind"]
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
-        fail("bad_orders", repr(error))
-    if kind == "shell":
-        from terminal_gym.trusted_runtime.guest import keeper
-
-        keeper.keep(orders)
-    elif kind == "judge":
-        from terminal_gym.trusted_runtime.guest import judge
-
-        judge.judge(orders, lines)
-    fail("bad_orders", f"kind {kind!r}")
-
-
 def decode(line: bytes) -> dict[str, Any]:
     """Return the orders of one line; ValueError, TypeError or StopIteration where it holds none."""
     scanning: Any = _Scanning

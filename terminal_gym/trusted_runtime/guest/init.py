@@ -12,6 +12,6 @@ for name in ("terminal_gym", "terminal_gym.trusted_runtime", "terminal_gym.trust
     package.__path__ = [__file__.rpartition("/")[0]] if name.endswith(".guest") else []
     sys.modules[name] = package
 
-from terminal_gym.trusted_runtime.guest import console  # noqa: E402
+from terminal_gym.trusted_runtime.guest import duty  # noqa: E402
 
-console.serve()
+duty.serve()
