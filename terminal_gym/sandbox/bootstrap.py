@@ -30,6 +30,7 @@ class Recipe:
 
     suite: str  # Debian release
     packages: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()  # NAME=value, for the image
 
     @property
     def describes(self) -> str:
@@ -52,7 +53,9 @@ def recipe_for(name: str) -> Recipe | None:
     minor = ".".join(version.split(".")[:2])
     if minor not in _PYTHON or suite not in ("", _PYTHON[minor]):
         return None
-    return Recipe(_PYTHON[minor], ("python3", "python3-venv", "python3-pip", "python-is-python3"))
+    packages = ("python3", "python3-venv", "python3-pip", "python-is-python3", "ca-certificates")
+    # Upstream's Python is nobody's but the task's; Debian's would refuse `pip install`.
+    return Recipe(_PYTHON[minor], packages, ("PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore"))
 
 
 @contextmanager

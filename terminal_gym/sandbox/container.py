@@ -69,6 +69,7 @@ class Docker:
         self._held: dict[str, Container] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._volume = ""  # holds the trusted tree, on an Engine that cannot see this machine's files
         self.starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._reaped = False
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -221,7 +222,12 @@ class Docker:
 
     def _tree_source(self, image: Image) -> str:
         tree = trusted_tree()
-        return str(tree.path) if self.engine.is_local else images.tree_volume(self.engine, tree, image.name)
+        if self.engine.is_local:
+            return str(tree.path)
+        with self._lock:
+            if not self._volume:
+                self._volume = images.tree_volume(self.engine, tree, image.digest)
+        return self._volume
 
     def reap(self) -> tuple[str, ...]:
         """Remove containers, networks and volumes whose owner is dead; returns their names."""

@@ -10,19 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
+from docker.utils import parse_repository_tag
 from docker.utils.build import exclude_paths
 
-from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable
+from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable, SandboxError
 from terminal_gym.sandbox import bootstrap
 from terminal_gym.sandbox.base import Image
 from terminal_gym.sandbox.engine import Engine
+from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.tree import GUEST, TrustedTree
 
 SUBSTITUTED = "terminal-gym.substituted"  # image label: what stands in for an upstream base image
+TRUSTED = "terminal-gym.trusted"  # volume label: hash of the tree in it; kept for later sandboxes
 Log = Callable[[str], None]
+_ARG = re.compile(r"^\s*ARG\s+(?P<name>\w+)=(?P<value>\S*)", re.I | re.M)
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::-(?P<default>[^}]*))?\}|(?P<bare>\w+))")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(?P<base>\S+)(?:\s+AS\s+(?P<stage>\S+))?\s*$", re.I | re.M)
 _TAIL = 4000
+_SILENT_S = 3600  # a command of a build that prints nothing for longer is taken for hung
 
 
 def described(name: str, found: Mapping[str, Any]) -> Image:
@@ -62,6 +68,7 @@ def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
             tag=recipe.name,
             rm=True,
             forcerm=True,
+            timeout=_SILENT_S,
             decode=True,
         ):
             text = str(message.get("stream") or message.get("status") or "")
@@ -73,13 +80,21 @@ def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
 
 
 def bases(dockerfile: str) -> list[str]:
-    """Return the images that a Dockerfile stands on, without its own stages and `scratch`."""
+    """Return the images that a Dockerfile stands on, without its own stages, `scratch` and what only a build knows."""
+    stages = list(_FROM.finditer(dockerfile))
+    head = dockerfile[: stages[0].start()] if stages else ""
+    arguments = {line["name"]: line["value"].strip("\"'") for line in _ARG.finditer(head)}
+
+    def value(found: re.Match[str]) -> str:
+        return arguments.get(found["braced"] or found["bare"], found["default"] or found[0])
+
     found: list[str] = []
-    stages = {"scratch"}
-    for line in _FROM.finditer(dockerfile):
-        if line["base"].lower() not in stages and line["base"] not in found:
-            found.append(line["base"])
-        stages.add((line["stage"] or "").lower())
+    known = {"scratch"}
+    for line in stages:
+        base = _VARIABLE.sub(value, line["base"])
+        if base.lower() not in known and base not in found and "$" not in base:
+            found.append(base)
+        known.add((line["stage"] or "").lower())
     return found
 
 
@@ -113,30 +128,40 @@ def _have_base(engine: Engine, name: str, *, log: Log) -> None:
             return
         except ImageNotFound:
             pass
+    if not (failed := _pull(engine, name)):
+        return
+    log(f"{name} cannot be pulled ({failed}); trying to bootstrap it")
+    recipe = bootstrap.recipe_for(name)
+    if recipe is None:
+        found = f"{name} cannot be pulled: {failed}. Nothing is known that can stand in."
+        raise ImageMissing(f"{found} Pull it where a registry answers, or build on debian:* here.")
+    with bootstrap.made(recipe, log=log) as archive:
+        _import(engine, archive, name, recipe)
+
+
+def _pull(engine: Engine, name: str) -> str:
+    """Pull an image; returns why that failed, "" where it did not."""
     try:
         with engine.calling(f"pull {name}"):
-            repository, _, tag = (
-                name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
-            )
-            engine.client.pull(repository, tag=tag)
-            return
-    except Exception as pulled:  # every way in which a registry can be out of reach
-        log(f"{name} cannot be pulled ({pulled}); trying to bootstrap it")
-        recipe = bootstrap.recipe_for(name)
-        if recipe is None:
-            advice = "Pull it where a registry answers, or build on debian:* here."
-            raise ImageMissing(
-                f"{name} cannot be pulled: {pulled}. Nothing is known that can stand in. {advice}"
-            ) from pulled
-    with bootstrap.made(recipe, log=log) as archive:
-        _import(engine, archive, name, label=f"{SUBSTITUTED}={recipe.describes}")
+            for message in engine.client.pull(name, stream=True, decode=True):
+                if "error" in message:  # of a reply that began well
+                    return str(message["error"])
+            engine.client.inspect_image(name)
+    except SandboxError as error:
+        return str(error)
+    return ""
 
 
-def _import(engine: Engine, archive: Path, name: str, *, label: str) -> None:
-    repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
-    with engine.calling(f"import {name}"), archive.open("rb") as data:
-        changes = [f"LABEL {label.partition('=')[0]}={label.partition('=')[2]!r}", 'CMD ["bash"]']
-        engine.client.import_image_from_data(data, repository=repository, tag=tag, changes=changes)
+def _import(engine: Engine, archive: Path, name: str, recipe: bootstrap.Recipe) -> None:
+    repository, tag = parse_repository_tag(name)
+    changes = [f"LABEL {SUBSTITUTED}={recipe.describes!r}", 'CMD ["bash"]']
+    changes += [f"ENV {entry}" for entry in recipe.env]
+    with engine.calling(f"import {name}"):
+        said: str = engine.client.import_image_from_file(
+            str(archive), repository=repository, tag=tag or "latest", changes=changes
+        )
+    if '"error"' in said:
+        raise BuildFailed(f"{name} cannot be imported", log_tail=said[-_TAIL:])
 
 
 def tree_volume(engine: Engine, tree: TrustedTree, image: str) -> str:
@@ -144,14 +169,14 @@ def tree_volume(engine: Engine, tree: TrustedTree, image: str) -> str:
     name = f"tgym-trusted-{tree.hash[:16]}"
     with engine.calling("fill the trusted volume"):
         client = engine.client
-        client.create_volume(name)
+        client.create_volume(name, labels={TRUSTED: tree.hash})
         host = client.create_host_config(binds=[f"{name}:{GUEST}"])
-        helper = client.create_container(image, ["true"], host_config=host)["Id"]
+        owner = {LABEL: str(current_owner())}
+        helper = client.create_container(image, ["true"], host_config=host, labels=owner)["Id"]
         try:
-            try:
-                client.get_archive(helper, f"{GUEST}/tree.sha256")
-            except NotFound:
-                client.put_archive(helper, GUEST, _tree_tar(tree))
+            engine.get(f"/containers/{helper}/archive", {"path": f"{GUEST}/tree.sha256"}).close()
+        except NotFound:
+            client.put_archive(helper, GUEST, _tree_tar(tree))
         except APIError as error:
             raise RuntimeUnavailable(f"the trusted runtime cannot be sent to the engine: {error}") from error
         finally:

@@ -1,7 +1,8 @@
 """Owner leases: who started a thing, written on it, so that any later process can tell whether that owner is dead.
 
-A lease is `host:boot:pid:start`: the machine, its boot, the process, and the tick the process started at (process
-ids are used again, ticks are not). A lease of another machine is never judged dead from here.
+A lease is `host:boot:space:pid:start`: the machine, its boot, the process namespace, the process, and the tick it
+started at (process ids are used again, ticks are not). A lease of another machine, or of another process namespace
+such as a container's, is never judged dead from here.
 """
 
 from __future__ import annotations
@@ -22,25 +23,28 @@ class Owner:
 
     host: str
     boot: str
+    space: str  # inode of the process namespace: only within one does a process id say anything
     pid: int
     start: int  # clock ticks after boot
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.boot}:{self.pid}:{self.start}"
+        return f"{self.host}:{self.boot}:{self.space}:{self.pid}:{self.start}"
 
     @classmethod
     def parse(cls, lease: str) -> Self | None:
         """Return the owner that a lease names, None where the text is not a lease."""
         parts = lease.split(":")
-        if len(parts) != 4 or not (parts[2].isdigit() and parts[3].isdigit()):
+        if len(parts) != 5 or not (parts[3].isdecimal() and parts[4].isdecimal()):
             return None
-        return cls(parts[0], parts[1], int(parts[2]), int(parts[3]))
+        return cls(parts[0], parts[1], parts[2], int(parts[3]), int(parts[4]))
 
     def is_dead(self) -> bool:
         """Return True only where this machine can know it."""
         if self.host != _host():
             return False
-        return self.boot != _boot() or _start_of(self.pid) != self.start
+        if self.boot != _boot():
+            return True
+        return self.space == _space() and _start_of(self.pid) != self.start
 
 
 def current_owner() -> Owner:
@@ -56,7 +60,7 @@ def is_orphan(lease: str | None) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def _owner_of(pid: int) -> Owner:
-    return Owner(_host(), _boot(), pid, _start_of(pid) or 0)
+    return Owner(_host(), _boot(), _space(), pid, _start_of(pid) or 0)
 
 
 def _start_of(pid: int) -> int | None:
@@ -64,7 +68,8 @@ def _start_of(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[19])  # field 22; the name before it may hold spaces
+    fields = stat.rpartition(")")[2].split()  # from field 3 on; the name before it may hold spaces
+    return None if fields[0] in "ZX" else int(fields[19])  # a zombie owns nothing any more
 
 
 @functools.cache
@@ -73,8 +78,15 @@ def _boot() -> str:
 
 
 @functools.cache
+def _space() -> str:
+    return str(Path("/proc/self/ns/pid").stat().st_ino)
+
+
+@functools.cache
 def _host() -> str:
+    """The machine's id and name: clones of one disk image share the former."""
+    name = platform.node().replace(":", "-")
     try:
-        return Path("/etc/machine-id").read_text(encoding="ascii").strip()[:32] or platform.node()
+        return f"{Path('/etc/machine-id').read_text(encoding='ascii').strip()[:32]}-{name}"
     except OSError:
-        return platform.node()
+        return name
