@@ -1,0 +1,260 @@
+"""The Engine's own: names, leases, faults of the daemon, builds. What every runtime promises is in contracts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kit.relay import Relay
+
+from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable, SandboxLost, StartFailed
+from terminal_gym.sandbox.base import SandboxSpec
+from terminal_gym.sandbox.container import CAPABILITIES, SPEC_LABEL, Docker, Podman, container_name
+from terminal_gym.sandbox.images import TRUSTED
+from terminal_gym.sandbox.reaper import LABEL, current_owner
+from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.trusted_runtime.orders import ShellOrders
+
+pytestmark = pytest.mark.docker
+IMAGE = "tgym-test/base:1"
+ORDERS = ShellOrders("c0ffee00c0ffee00")
+
+
+@pytest.fixture
+def docker(docker_runtime: Docker) -> Docker:
+    return docker_runtime
+
+
+@pytest.fixture
+def spec() -> SandboxSpec:
+    return SandboxSpec(IMAGE, f"own-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    with Relay() as door:
+        yield door
+
+
+@pytest.fixture
+def remote(relay: Relay, docker: Docker) -> Iterator[Docker]:
+    runtime = Docker(relay.address)
+    yield runtime
+    relay.mend()
+    runtime.close()
+
+
+def containers(docker: Docker, spec: SandboxSpec) -> list[str]:
+    found = docker.engine.client.containers(all=True, filters={"label": f"terminal-gym.sandbox={spec.name}"})
+    return [entry["Id"] for entry in found]
+
+
+def foreign(docker: Docker, spec: SandboxSpec, lease: str) -> str:
+    """A container under our name with another owner's lease."""
+    made = docker.engine.client.create_container(
+        IMAGE, ["true"], name=container_name(spec.name), labels={LABEL: lease}
+    )
+    return str(made["Id"])
+
+
+# ── the container itself ────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_asked_of_the_engine(docker: Docker) -> None:
+    limits = Limits(cpus=999.0, memory_mb=256, pids=77, disk_mb=64)
+    with docker.start(SandboxSpec(IMAGE, f"own-{uuid.uuid4().hex[:12]}", limits)) as sandbox:
+        found = docker.engine.client.inspect_container(sandbox.id)
+    host, config = found["HostConfig"], found["Config"]
+    assert host["CapDrop"] == ["ALL"]
+    assert {name.removeprefix("CAP_") for name in host["CapAdd"]} == set(CAPABILITIES)
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["Memory"] == host["MemorySwap"] == 256 * 1024 * 1024
+    assert host["PidsLimit"] == 77
+    assert host["NanoCpus"] == docker.engine.cpus * 10**9
+    assert host["NetworkMode"] == "none"
+    assert host["LogConfig"]["Type"] == "none"
+    ulimits = {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}
+    assert (ulimits["core"], ulimits["fsize"]) == (0, 64 * 1024 * 1024)
+    assert config["User"] == "0:0"
+    assert config["WorkingDir"] == "/"
+    assert config["Healthcheck"] == {"Test": ["NONE"]}
+    assert "COLOUR=green" not in config["Env"]
+    assert config["Labels"][LABEL] == str(current_owner())
+
+
+def test_helper_as_another_user_and_with_a_hostile_environment(docker: Docker, spec: SandboxSpec) -> None:
+    with docker.start(spec) as sandbox:
+        sandbox.boot(ORDERS)
+        assert sandbox.run(["id", "-u"], timeout_s=20, user="nobody").stdout == b"65534\n"
+        ran = sandbox.run(["echo", "fine"], timeout_s=20, env={"LD_PRELOAD": "/no.so", "PATH": "/bin"})
+        assert ran.stdout == b"fine\n"
+
+
+def test_leaving_without_close_removes_everything(docker: Docker, spec: SandboxSpec) -> None:
+    program = (
+        "import sys\n"
+        "from terminal_gym.sandbox.base import SandboxSpec, open_runtime\n"
+        "from terminal_gym.trusted_runtime.orders import ShellOrders\n"
+        "sandbox = open_runtime('docker').start(SandboxSpec(sys.argv[1], sys.argv[2]))\n"
+        "sandbox.boot(ShellOrders('0' * 16))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, IMAGE, spec.name], check=True, timeout=60)
+    assert containers(docker, spec) == []
+
+
+# ── names ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_name_is_held_once(docker: Docker, spec: SandboxSpec) -> None:
+    with docker.start(spec):
+        with pytest.raises(StartFailed, match="already held"):
+            docker.start(spec)
+        with pytest.raises(StartFailed, match="already held"):
+            Docker().start(spec)
+    docker.start(spec).close()
+
+
+def test_a_dead_owners_name_is_taken_over(docker: Docker, spec: SandboxSpec) -> None:
+    host, _, space, pid, start = str(current_owner()).split(":")
+    left = foreign(docker, spec, f"{host}:an-earlier-boot:{space}:{pid}:{start}")
+    with docker.start(spec) as sandbox:
+        assert sandbox.id != left
+        assert containers(docker, spec) == [sandbox.id]
+
+
+@pytest.mark.parametrize("lease", ["elsewhere:boot:1:2:3", "nobody we know"])
+def test_a_living_or_unknown_owners_container_is_not_touched(
+    docker: Docker, spec: SandboxSpec, lease: str
+) -> None:
+    theirs = foreign(docker, spec, lease)
+    try:
+        with pytest.raises(StartFailed, match="belongs to another"):
+            docker.start(spec)
+        docker.reap()
+        docker.engine.client.inspect_container(theirs)
+    finally:
+        docker.engine.client.remove_container(theirs, force=True)
+
+
+def test_ours_with_another_spec_is_replaced(docker: Docker, spec: SandboxSpec) -> None:
+    ours = foreign(docker, spec, str(current_owner()))
+    with docker.start(spec) as sandbox:
+        assert sandbox.id != ours
+
+
+# ── a daemon that fails ─────────────────────────────────────────────────────────────────────────
+
+
+def test_nobody_listens() -> None:
+    for address in ("unix:///no/such/socket", "tcp://127.0.0.1:1"):
+        with pytest.raises(RuntimeUnavailable, match=r"does not answer.*namespace"):
+            Docker(address).check()
+    with pytest.raises(RuntimeUnavailable, match="podman system service"):
+        Podman("unix:///no/such/socket").check()
+
+
+def test_a_remote_engine_gets_the_tree_in_a_volume(remote: Docker, spec: SandboxSpec) -> None:
+    client = remote.engine.client
+    with remote.start(spec) as sandbox:
+        console = sandbox.boot(ORDERS)
+        assert console.init_pid() is None
+        assert sandbox.run(["cat", "/work/greeting"], timeout_s=20).stdout == b"hello\n"
+        volumes = client.volumes(filters={"label": TRUSTED})["Volumes"]
+        assert [mount["Name"] for mount in client.inspect_container(sandbox.id)["Mounts"]] == [
+            volumes[0]["Name"]
+        ]
+        assert not client.inspect_container(sandbox.id)["Mounts"][0]["RW"]
+    client.remove_volume(volumes[0]["Name"])
+
+
+def test_a_lost_reply_on_create_is_adopted(relay: Relay, remote: Docker, spec: SandboxSpec) -> None:
+    remote._volume = remote._tree_source(remote.image(IMAGE))
+    relay.fail_next(r"POST /\S+/containers/create\?name", "lose reply")
+    with remote.start(spec) as sandbox:
+        assert containers(remote, spec) == [sandbox.id]
+        labels = remote.engine.client.inspect_container(sandbox.id)["Config"]["Labels"]
+        assert len(labels[SPEC_LABEL]) == 64
+    assert containers(remote, spec) == []
+    remote.engine.client.remove_volume(remote._volume)
+
+
+def test_a_daemon_that_says_500_twice_is_asked_again(relay: Relay, remote: Docker, spec: SandboxSpec) -> None:
+    remote._volume = remote._tree_source(remote.image(IMAGE))
+    for _ in range(2):
+        relay.fail_next(r"POST /\S+/containers/create\?name", "refuse")
+    remote.start(spec).close()
+    remote.engine.client.remove_volume(remote._volume)
+
+
+def test_a_daemon_that_dies_loses_the_sandbox(relay: Relay, remote: Docker, spec: SandboxSpec) -> None:
+    sandbox = remote.start(spec)
+    console = sandbox.boot(ORDERS)
+    relay.cut()
+    for use in (
+        sandbox.written_bytes,
+        sandbox.stop,
+        sandbox.close,
+        console.exit_code,
+        lambda: sandbox.run(["true"], timeout_s=5),
+        lambda: sandbox.read_archive("/work", limit_bytes=10**6),
+    ):
+        with pytest.raises(SandboxLost):
+            use()
+    with pytest.raises(RuntimeUnavailable):
+        remote.check()
+    relay.mend()
+    sandbox.close()
+    assert containers(remote, spec) == []
+    remote.engine.client.remove_volume(remote._volume)
+
+
+def test_a_container_removed_by_somebody_is_lost(docker: Docker, spec: SandboxSpec) -> None:
+    sandbox = docker.start(spec)
+    docker.engine.client.remove_container(sandbox.id, force=True)
+    for use in (
+        sandbox.stop,
+        sandbox.written_bytes,
+        sandbox.changed_paths,
+        lambda: sandbox.boot(ORDERS),
+        lambda: sandbox.read_archive("/etc", limit_bytes=10**6),
+    ):
+        with pytest.raises(SandboxLost):
+            use()
+    sandbox.close()
+
+
+# ── images ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_build_tells_its_log_and_what_stands_in(docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {IMAGE}\nLABEL terminal-gym.substituted='a stand-in'\nRUN echo spo''ken\n"
+    )
+    lines: list[str] = []
+    recipe = ImageRecipe(f"tgym-test/built:{uuid.uuid4().hex[:8]}", tmp_path)
+    image = docker.build(recipe, log=lines.append)
+    try:
+        assert "spoken" in lines
+        assert image.substituted == "a stand-in"
+        assert docker.build(recipe, log=lines.append) == image
+    finally:
+        docker.engine.client.remove_image(recipe.name, force=True)
+
+
+def test_a_build_that_fails_shows_its_end(docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo the rea''son; exit 3\n")
+    with pytest.raises(BuildFailed) as caught:
+        docker.build(ImageRecipe("tgym-test/failing:1", tmp_path))
+    assert "the reason" in caught.value.log_tail
+
+
+def test_what_cannot_be_pulled_is_missing(docker: Docker, tmp_path: Path) -> None:
+    with pytest.raises(ImageMissing, match="cannot be pulled"):
+        docker.build(ImageRecipe("127.0.0.1:1/tgym-test/none:1"))
+    (tmp_path / "Dockerfile").write_text("FROM 127.0.0.1:1/tgym-test/none:1\n")
+    with pytest.raises(ImageMissing, match="tgym-test/none"):
+        docker.build(ImageRecipe("tgym-test/on-nothing:1", tmp_path))
