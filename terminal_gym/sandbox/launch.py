@@ -1,13 +1,12 @@
 """Command lines that start a process in a root file system: by bubblewrap, or by util-linux where it is missing.
 
-What runs always is the trusted interpreter, first: PID 1 itself, or a *guard* that drops privileges, takes the user,
-the folder and the environment asked for, and kills the whole session of its program at the time limit.
+What runs first is always the trusted interpreter: as PID 1 itself, or to give up privileges, take the user and the
+folder asked for, and become the guard of a helper.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from terminal_gym.sandbox.guard import guarded
 from terminal_gym.sandbox.keeper import Keeper
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, INIT_ENV
@@ -30,7 +30,6 @@ CAPABILITIES = {
     "CAP_NET_BIND_SERVICE": 10,
     "CAP_SYS_CHROOT": 18,
 }
-TIMED_OUT = 124
 _INTERPRETER = INIT_ARGV[:-1]
 _MASK = sum(1 << number for number in CAPABILITIES.values())
 # Gives up every capability outside of the mask, for good. Source: capabilities(7), prctl(2).
@@ -44,44 +43,24 @@ libc.prctl(47, 4, 0, 0, 0)
 libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)({_MASK}, {_MASK}, 0, 0, 0, 0))
 """
 _NO_NEW_PRIVS = "libc.prctl(38, 1, 0, 0, 0)\n"
-_GUARD = (
+_BECOME = (
     _DROP
     + _NO_NEW_PRIVS
     + f"""
-import json, signal
 sys.path.insert(0, {GUEST!r} + "/guest")
 import accounts
-told = json.loads(sys.argv[1])
+user, folder = sys.argv[1:3]
 try:
-    who = accounts.resolve(told["user"])
-    os.chdir(told["cwd"])
+    who = accounts.resolve(user)
     if who.uid or who.gid:
         os.setgroups(who.groups)
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)
+    os.chdir(folder)
 except (LookupError, OSError) as error:
-    if not (isinstance(error, OSError) and error.errno in (1, 22)):
-        print(error, file=sys.stderr)
-        os._exit(126)
-env = {{"PATH": {INIT_ENV["PATH"]!r}, "HOME": who.home}} | told["env"]
-child = os.fork()
-if child == 0:
-    os.setsid()
-    try:
-        os.execvpe(told["argv"][0], told["argv"], env)
-    except OSError as error:
-        os.write(2, (str(error) + chr(10)).encode())
-    os._exit(127)
-def kill(*_):
-    try:
-        os.killpg(child, 9)
-    except OSError:
-        pass
-    os._exit({TIMED_OUT})
-signal.signal(signal.SIGALRM, kill)
-signal.setitimer(signal.ITIMER_REAL, told["timeout_s"])
-code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-os._exit(code if code >= 0 else 128 - code)
+    print(error, file=sys.stderr)
+    os._exit(126)
+os.execve(sys.argv[3], sys.argv[3:], {INIT_ENV!r})
 """
 )
 # `"$@"` after the limits: a shell is the cheapest program that can set them and then become another.
@@ -135,12 +114,13 @@ def alone_command(place: Place, argv: Sequence[str]) -> list[str]:
     return _limited(place, [*place.keeper.enter(), *_isolated(place, [*_INTERPRETER, *argv])])
 
 
-def guarded(
+def helper(
     argv: Sequence[str], *, timeout_s: float, user: str, env: Mapping[str, str], cwd: str
 ) -> list[str]:
-    """Return arguments of the trusted interpreter that run `argv` under the guard."""
-    told = {"argv": list(argv), "timeout_s": timeout_s, "user": user, "env": dict(env), "cwd": cwd}
-    return ["-c", _GUARD, json.dumps(told)]
+    """Return arguments of the trusted interpreter that run `argv` under the guard, as `user`, in `cwd`."""
+    account = "" if os.geteuid() != 0 else user  # an ordinary user has one uid to give
+    variables = {"PATH": INIT_ENV["PATH"]} | dict(env)
+    return ["-c", _BECOME, account, cwd, *guarded(argv, timeout_s=timeout_s, env=variables)]
 
 
 def beside_command(place: Place, init: int, argv: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from typing import ClassVar, Self
 from pexpect.fdpexpect import fdspawn
 
 from terminal_gym.errors import OversizedArchive, RuntimeUnavailable, SandboxLost, StartFailed
-from terminal_gym.sandbox import cgroup, keeper, launch, recipe, rootfs
+from terminal_gym.sandbox import cgroup, guard, keeper, launch, recipe, rootfs
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.handshake import shake_hands
 from terminal_gym.sandbox.reaper import current_owner, is_orphan
@@ -37,7 +37,6 @@ from terminal_gym.tasks.task import ImageRecipe, Limits
 from terminal_gym.trusted_runtime.orders import Orders
 from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 
-_OUTPUT_CAP = 10 * 1024 * 1024
 _NOTHING_THERE, _OVER_LIMIT = 3, 4  # exit codes of guest/archive.py
 _ARCHIVE_S = 60.0
 _GRACE_S = 5.0  # what a guard that is itself stuck gets on top of its limit
@@ -285,14 +284,14 @@ class Machine:
         if init is None:
             raise SandboxLost(f"{self.name} is not booted")
         variables = dict(self.image.env) if env is None else dict(env)
-        guarded = launch.guarded(argv, timeout_s=timeout_s, user=user, env=variables, cwd=cwd)
+        helper = launch.helper(argv, timeout_s=timeout_s, user=user, env=variables, cwd=cwd)
         began = time.monotonic()
         code, out, err, truncated = _collect(
-            launch.beside_command(self._place(), init, guarded),
-            limit=_OUTPUT_CAP,
+            launch.beside_command(self._place(), init, helper),
+            limit=guard.OUTPUT_CAP,
             timeout_s=timeout_s + _GRACE_S,
         )
-        timed_out = code == launch.TIMED_OUT and time.monotonic() - began >= timeout_s
+        timed_out = code == guard.TIMED_OUT and time.monotonic() - began >= timeout_s
         return ExecResult(code, out, err, timed_out, truncated)
 
     def stop(self) -> None:

@@ -196,10 +196,9 @@ class Builder:
         argv = exec_form or ["/bin/sh", "-c", text]
         stored = stage.stored
         env = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive"} | stage.variables
-        user = "" if os.geteuid() != 0 else stored.user
-        guarded = launch.guarded(argv, timeout_s=_RUN_S, user=user, env=env, cwd=stored.workdir)
-        key = json.dumps([argv, env, user, stored.workdir])
-        return self._layer(file, at, stage, guarded, key=key, network=True)
+        running = launch.helper(argv, timeout_s=_RUN_S, user=stored.user, env=env, cwd=stored.workdir)
+        key = json.dumps([argv, env, stored.user, stored.workdir])
+        return self._layer(file, at, stage, running, key=key, network=True)
 
     def _copy(
         self,

@@ -198,8 +198,8 @@ def _fill_host_layer(layer: Path) -> None:
     for name, mode in _FRESH.items():
         (layer / name).mkdir(parents=True, exist_ok=True)
         (layer / name).chmod(mode)
-    for name, target in _FRESH_LINKS.items():
-        (layer / name).symlink_to(target)
+    for name, leads_to in _FRESH_LINKS.items():
+        (layer / name).symlink_to(leads_to)
     for name in (*_OVERLAID, *_BOUND):
         source = Path("/", name)
         if source.is_symlink():
