@@ -50,6 +50,20 @@ _ALTERNATE = {47, 1047, 1049}
 _width = functools.lru_cache(maxsize=4096)(wcwidth)
 
 
+_narrow: set[str] = set()  # characters known to fill one cell
+
+
+def _all_narrow(text: str) -> bool:
+    if text.isascii():
+        return True
+    unknown = set(text) - _narrow
+    if any(_width(char) != 1 for char in unknown):
+        return False
+    if len(_narrow) < 65_536:
+        _narrow.update(unknown)
+    return True
+
+
 class _Cells(dict[str, Char]):
     """The cells of one pen, by character; making a cell anew for each would take most of the time."""
 
@@ -299,7 +313,7 @@ class Emulator(pyte.Screen):
         charset = self.g1_charset if self.charset else self.g0_charset
         if charset is not pyte.charsets.LAT1_MAP:
             data = data.translate(charset)
-        if data.isascii() and _INSERT not in self.mode:
+        if _INSERT not in self.mode and _all_narrow(data):
             self._draw_narrow(data)
         else:
             for char in data:

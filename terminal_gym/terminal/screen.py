@@ -13,7 +13,7 @@ from pyte.screens import Char
 
 from terminal_gym.terminal.emulator import Emulator
 
-_MOST_QUEUED = 1 << 18  # bytes
+_MOST_QUEUED = 1 << 17  # bytes
 _SHORT = 1 << 14  # bytes that are not worth a shortcut
 _MOST_CUTS = 16  # odd lines in a burst that are followed one by one
 
@@ -74,7 +74,7 @@ class Screen:
         return cols
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; cheap, but for what exceeds the first 256 KiB between two looks."""
+        """Take the next bytes; cheap, but for what exceeds the first 128 KiB between two looks."""
         self._queue.append(data)
         self._queued += len(data)
         if self._queued > _MOST_QUEUED:

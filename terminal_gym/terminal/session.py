@@ -218,12 +218,14 @@ class Session:
         self._record("in", data[:at])
 
     def _await_quiet(self) -> None:
-        """Wait, after a signal key, until somebody wants input again or 50 ms pass without a byte."""
+        """Wait, after a signal key, until somebody wants input again; where nobody says so, for 50 ms of silence."""
         self._last_byte, deadline = self._clock(), self._clock() + 0.5
         while not self.is_closed and self._clock() < deadline:
-            if not self._pump(_FIRST_LOOK_S) and (self._quiet_s() > 0.05 or self._look() >= 2):
-                return
             if self._marks.prompts and self._marks.at_prompt:
+                return
+            if self._pump(_FIRST_LOOK_S):
+                continue
+            if self._look() >= 2 if self._watch is not None else self._quiet_s() > 0.05:
                 return
 
     # ── settle, wait ────────────────────────────────────────────────────────────────────────────
