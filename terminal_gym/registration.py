@@ -43,7 +43,7 @@ def register(path_or_id: str | Path, namespace: str = NAMESPACE) -> list[str]:
         folder = folder if NAME.fullmatch(folder.name) else folder.resolve()
         return [_insert(f"{namespace}/{folder.name}", str(folder))]
     if folder.is_dir() and (rows := Catalogue(folder, namespace).rows):
-        return [_insert(id, str(folder / row.path)) for id, row in rows.items()]
+        return [_insert(id, f"{folder}/{row.path}") for id, row in rows.items()]
     known = [id for catalogue in installed() for id in catalogue.rows]
     raise UnknownName("task, task folder or catalogue", str(path_or_id), known=known)
 

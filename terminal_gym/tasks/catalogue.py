@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terminal_gym.errors import BadTaskFormat, UnknownName
@@ -62,9 +62,8 @@ class Catalogue:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     row = self._row(index, number, line)
-                    if str(row.ref) in rows:
+                    if rows.setdefault(str(row.ref), row) is not row:
                         raise BadTaskFormat(index, "id given twice", "Remove one.", line=number, field="id")
-                    rows[str(row.ref)] = row
         return rows
 
     def is_longer_than(self, rows: int) -> bool:
@@ -111,7 +110,7 @@ class Catalogue:
             raise BadTaskFormat(
                 index, f"{name!r} cannot be an id", f"Use {NAME.pattern}.", line=number, field="id"
             )
-        if path.startswith("/") or ".." in PurePosixPath(path).parts:
+        if path.startswith("/") or ".." in path.split("/"):
             raise BadTaskFormat(index, f"{path!r} leads out", "Keep tasks inside.", line=number, field="path")
         return Row(TaskRef(str(cells.pop("namespace", self.namespace)), name), path, cells)
 

@@ -22,9 +22,9 @@ from terminal_gym.tasks.catalogue import installed
 IMPORT = """
 import sys, time
 import gymnasium
-began = time.perf_counter()
+began = time.process_time()
 import terminal_gym
-print(time.perf_counter() - began)
+print(time.process_time() - began)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -90,7 +90,7 @@ def test_import_is_cheap_and_imports_nothing_heavy() -> None:
     assert not {"torch", "docker", "pydantic", "pexpect", "pyte", "typer", "rich", "yaml"} & set(
         modules.split()
     )
-    assert float(seconds) < 0.6  # 0.15 s is promised, 0.04 s measured; a busy machine is slower
+    assert float(seconds) < 0.3  # 0.15 s is promised, 0.04 s measured; a busy machine is slower
 
 
 def test_every_installed_task_is_registered() -> None:
@@ -109,9 +109,9 @@ def test_a_spec_is_strings_only() -> None:
 
 def test_the_release_set_registers_in_a_second(tmp_path: Path) -> None:
     folder = big_catalogue(tmp_path, 32_325)
-    began = time.perf_counter()
+    began = time.process_time()
     ids = terminal_gym.register(folder)
-    assert time.perf_counter() - began < 3.0  # 1 s is promised, 0.6 s measured; a busy machine is slower
+    assert time.process_time() - began < 1.5  # 1 s is promised, 0.46 s measured; a busy machine is slower
     assert (len(ids), ids[-1]) == (32_325, "TerminalTraj/task_32324")
     assert gymnasium.spec(ids[7]).kwargs == {"task": str(folder / "task_7")}
 
