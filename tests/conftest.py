@@ -19,16 +19,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker.errors import ImageNotFound
 
-from terminal_gym.errors import ImageMissing, RuntimeUnavailable
-from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxError
+from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
 from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.trusted_runtime.orders import ShellOrders
 
 IMAGES = Path(__file__).parent / "kit" / "images"
 BASE = ImageRecipe(
     "tgym-test/base:1", IMAGES / "base", host_commands=("bash", "stty", "head", "stat"), host_allowed=True
 )
+BASE_OF_BASE = "debian:bookworm"
 BARE = ImageRecipe("tgym-test/bare:1", IMAGES / "bare")  # FROM scratch: no shell
 _LEFT_BEHIND_S = 10.0
 
@@ -89,8 +92,20 @@ def podman_service() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="tgym-podman-") as folder:
         socket = Path(folder) / "podman.sock"
+        # The usual crun gives up on machines with both kinds of control groups; runc does not.
+        runc = ["--runtime", "runc"] if shutil.which("runc") else []
         service = subprocess.Popen(
-            [podman, "system", "service", "--time", "0", f"unix://{socket}"],
+            [
+                podman,
+                *runc,
+                "--cgroup-manager",
+                "cgroupfs",
+                "system",
+                "service",
+                "--time",
+                "0",
+                f"unix://{socket}",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -117,12 +132,33 @@ def any_runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
     if reason := _why_not(name):
         _skip_or_fail(reason) if name == "docker" else pytest.skip(reason)
     with _opened(name) as runtime:
+        if name == "podman":
+            _bring_base_to(runtime)
         try:
             runtime.build(BASE)
-        except ImageMissing as error:
-            pytest.skip(f"{name} has no base image here: {error}")
-        runtime.build(BARE)
+            runtime.build(BARE)
+            with runtime.start(SandboxSpec(BASE.name, f"probe-{os.getpid()}")) as sandbox:
+                sandbox.boot(ShellOrders("0" * 16))
+        except SandboxError as error:
+            if name == "docker":
+                raise
+            pytest.skip(f"{name} does not start a sandbox here: {error}")
         yield runtime
+
+
+def _bring_base_to(podman: Runtime) -> None:
+    """Copy the base image over from Docker, where it is there: to bootstrap it takes a minute."""
+    with contextlib.suppress(ImageMissing):
+        podman.image(BASE_OF_BASE)
+        return
+    if _why_not("docker"):
+        pytest.skip("podman: it holds no base image, and there is no Docker to copy it from")
+    with _opened("docker") as docker:
+        try:
+            saved = docker.engine.client.get_image(BASE_OF_BASE)  # type: ignore[attr-defined]
+        except ImageNotFound:
+            pytest.skip(f"podman: neither it nor docker holds {BASE_OF_BASE}")
+        list(podman.engine.client.load_image(b"".join(saved)))  # type: ignore[attr-defined]
 
 
 def wait_until(claim: Callable[[], bool], *, deadline_s: float) -> bool:

@@ -17,10 +17,12 @@ import itertools
 import json
 import os
 import re
+import resource
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -194,6 +196,7 @@ class Docker:
                 Ulimit(name="nofile", soft=4096, hard=4096),
                 Ulimit(name="core", soft=0, hard=0),
                 Ulimit(name="fsize", soft=disk, hard=disk),
+                *self._own_ulimits(),
             ],
             log_config=LogConfig(type="none"),
             init=False,
@@ -219,6 +222,9 @@ class Docker:
             hostname=None if spec.share_network_of else "sandbox",
         )
         return config
+
+    def _own_ulimits(self) -> list[Ulimit]:
+        return []
 
     def _tree_source(self, image: Image) -> str:
         tree = trusted_tree()
@@ -285,6 +291,13 @@ class Podman(Docker):
         user = f"{os.environ.get('XDG_RUNTIME_DIR', f'/run/user/{os.getuid()}')}/podman/podman.sock"
         default = "/run/podman/podman.sock" if os.getuid() == 0 else user
         return os.environ.get("CONTAINER_HOST", f"unix://{default}")
+
+    def _own_ulimits(self) -> list[Ulimit]:
+        """Podman's default may be more than the service itself is allowed (pid_max), which a start then fails on."""
+        if not self.engine.is_local or (most := resource.getrlimit(resource.RLIMIT_NPROC)[1]) < 0:
+            return []
+        most = min(most, int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii")))
+        return [Ulimit(name="nproc", soft=most, hard=most)]
 
 
 class Container:

@@ -153,13 +153,12 @@ def _pull(engine: Engine, name: str) -> str:
 
 
 def _import(engine: Engine, archive: Path, name: str, recipe: bootstrap.Recipe) -> None:
-    repository, tag = parse_repository_tag(name)
     changes = [f"LABEL {SUBSTITUTED}={recipe.describes!r}", 'CMD ["bash"]']
     changes += [f"ENV {entry}" for entry in recipe.env]
+    # The tag goes into the name: Podman does not look at the parameter of its own.
+    full = name if parse_repository_tag(name)[1] else f"{name}:latest"
     with engine.calling(f"import {name}"):
-        said: str = engine.client.import_image_from_file(
-            str(archive), repository=repository, tag=tag or "latest", changes=changes
-        )
+        said: str = engine.client.import_image_from_file(str(archive), repository=full, changes=changes)
     if '"error"' in said:
         raise BuildFailed(f"{name} cannot be imported", log_tail=said[-_TAIL:])
 
