@@ -64,6 +64,14 @@ def _all_narrow(text: str) -> bool:
     return True
 
 
+class Row(StaticDefaultDict[int, Char]):
+    """The cells of one row, by column; `drawn` is whatever was made of them last, None once they change."""
+
+    def __init__(self, default: Char):
+        super().__init__(default)
+        self.drawn: object = None
+
+
 class _Cells(dict[str, Char]):
     """The cells of one pen, by character; making a cell anew for each would take most of the time."""
 
@@ -80,6 +88,8 @@ class _Cells(dict[str, Char]):
 
 class Emulator(pyte.Screen):
     """A terminal's memory: feed it bytes, split anywhere, and read `buffer`, `cursor`, `title`, `alternate`."""
+
+    buffer: dict[int, Row]  # type: ignore[assignment]  # pyte's own rows are replaced in `reset`
 
     def __init__(self, rows: int, cols: int):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -123,7 +133,6 @@ class Emulator(pyte.Screen):
     def stand_at_bottom(self, sequences: list[bytes]) -> None:
         """Forget what is shown, follow `sequences`, and stand at the beginning of the last row."""
         self.buffer.clear()
-        self.dirty.update(range(self.lines))
         for sequence in sequences:
             self.feed(sequence)
         self.cursor.x, self.cursor.y, self._last = 0, self.lines - 1, ""
@@ -255,12 +264,11 @@ class Emulator(pyte.Screen):
             self.buffer = self._new_buffer()
         else:
             self.buffer = self._main
-        self.dirty.update(range(self.lines))
         if not on and number == 1049:
             self.restore_cursor()
 
-    def _new_buffer(self) -> dict[int, StaticDefaultDict[int, Char]]:
-        return defaultdict(lambda: StaticDefaultDict(_PLAIN))
+    def _new_buffer(self) -> dict[int, Row]:
+        return defaultdict(lambda: Row(_PLAIN))
 
     def _soft_reset(self) -> None:
         self.mode = {_AUTOWRAP, _CURSOR}
@@ -269,6 +277,7 @@ class Emulator(pyte.Screen):
 
     def reset(self) -> None:
         self.alternate = False
+        self.buffer = self._new_buffer()
         self._saved: dict[bool, tuple[Cursor, str, str, int, bool, bool]] = {}
         super().reset()
         self.g1_charset = pyte.charsets.LAT1_MAP
@@ -334,7 +343,7 @@ class Emulator(pyte.Screen):
             end = cursor.x + len(piece)
             self._split_wide(row, cursor.x, end)
             row.update(zip(range(cursor.x, end), map(cells.__getitem__, piece), strict=True))
-            self.dirty.add(cursor.y)
+            row.drawn = None
             cursor.x, at = end, at + len(piece)
 
     def _draw_char(self, char: str) -> None:
@@ -357,7 +366,7 @@ class Emulator(pyte.Screen):
         row[cursor.x] = cells[char]
         if width == 2:
             row[cursor.x + 1] = cells[""]
-        self.dirty.add(cursor.y)
+        row.drawn = None
         cursor.x += width
 
     def _combine(self, char: str) -> None:
@@ -366,9 +375,9 @@ class Emulator(pyte.Screen):
             x -= 1
         if x >= 0 and char.isprintable() and len(row[x].data) < 8:
             row[x] = row[x]._replace(data=row[x].data + char)
-            self.dirty.add(self.cursor.y)
+            row.drawn = None
 
-    def _split_wide(self, row: StaticDefaultDict[int, Char], start: int, end: int) -> None:
+    def _split_wide(self, row: Row, start: int, end: int) -> None:
         """Blank the halves that are left of wide characters cut by writing cells [start, end)."""
         if row[start].data == "" and start > 0:
             row[start - 1] = row[start - 1]._replace(data=" ")
@@ -395,8 +404,7 @@ class Emulator(pyte.Screen):
         if blank is _PLAIN:
             self.buffer.pop(y, None)
         else:
-            self.buffer[y] = StaticDefaultDict(blank)
-        self.dirty.add(y)
+            self.buffer[y] = Row(blank)
 
     def _region(self) -> tuple[int, int]:
         return self.margins or (0, self.lines - 1)
@@ -414,7 +422,6 @@ class Emulator(pyte.Screen):
                     buffer.pop(y, None)
             else:
                 self._blank_row(y)
-        self.dirty.update(rows)
 
     def index(self) -> None:
         top, bottom = self._region()
@@ -463,7 +470,7 @@ class Emulator(pyte.Screen):
                 del row[x]
         else:
             row.update(dict.fromkeys(range(start, end), blank))
-        self.dirty.add(y)
+        row.drawn = None
 
     def erase_in_line(self, how: int = 0, private: bool = False) -> None:
         x = self._column()
@@ -499,7 +506,7 @@ class Emulator(pyte.Screen):
         if cells[-1].data and _width(cells[-1].data[0]) == 2:
             cells[-1] = blank
         row.update(zip(range(x, self.columns), cells, strict=True))
-        self.dirty.add(self.cursor.y)
+        row.drawn = None
 
     def cursor_up(self, count: int | None = None) -> None:
         top, _ = self._region()
@@ -525,8 +532,7 @@ class Emulator(pyte.Screen):
         self.margins = None
         self.cursor_position()
         for y in range(self.lines):
-            self.buffer[y].update(dict.fromkeys(range(self.columns), _PLAIN._replace(data="E")))
-        self.dirty.update(range(self.lines))
+            self.buffer[y] = Row(_PLAIN._replace(data="E"))
 
     def resize(self, lines: int | None = None, columns: int | None = None) -> None:
         lines, columns = lines or self.lines, columns or self.columns
@@ -538,12 +544,12 @@ class Emulator(pyte.Screen):
             for y in [y for y in buffer if y >= lines]:
                 del buffer[y]
             for row in buffer.values():
+                row.drawn = None
                 for x in [x for x in row if x >= columns]:
                     del row[x]
         self.tabstops |= set(range(self.columns // 8 * 8 + 8, columns, 8))
         self.cursor.y, self.cursor.x = self.cursor.y - lost, min(self.cursor.x, columns - 1)
         self.lines, self.columns = lines, columns
-        self.dirty.update(range(lines))
 
 
 def _numbers(params: str) -> list[int]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from pyte.screens import Char
 
-from terminal_gym.terminal.emulator import Emulator
+from terminal_gym.terminal.emulator import Emulator, Row
 
+_PLAIN = Char(" ")
 _MOST_QUEUED = 1 << 17  # bytes
 _SHORT = 1 << 14  # bytes that are not worth a shortcut
 _MOST_CUTS = 16  # odd lines in a burst that are followed one by one
@@ -61,7 +63,6 @@ class Screen:
         self._emulator = Emulator(rows, cols)
         self._queue: list[bytes] = []
         self._queued = 0
-        self._drawn: dict[int, tuple[str, tuple[Run, ...]]] = {}
 
     @property
     def rows(self) -> int:
@@ -83,16 +84,12 @@ class Screen:
     def resize(self, rows: int, cols: int) -> None:
         self._catch_up()
         self._emulator.resize(rows, cols)
-        self._drawn.clear()
 
     def snapshot(self) -> Snapshot:
         """Return what is shown now."""
         self._catch_up()
         emulator = self._emulator
-        for y in emulator.dirty:
-            self._drawn.pop(y, None)
-        emulator.dirty.clear()
-        rows = [self._row(y) for y in range(emulator.lines)]
+        rows = [_drawn(emulator.buffer.get(y), emulator.columns) for y in range(emulator.lines)]
         return Snapshot(
             lines=tuple(text for text, _ in rows),
             styles=tuple(runs for _, runs in rows),
@@ -106,12 +103,6 @@ class Screen:
     def text(self) -> str:
         """Return the text of a snapshot taken now."""
         return self.snapshot().text()
-
-    def _row(self, y: int) -> tuple[str, tuple[Run, ...]]:
-        drawn = self._drawn.get(y)
-        if drawn is None:
-            drawn = self._drawn[y] = _draw_row(self._emulator, y)
-        return drawn
 
     def _shorten(self) -> None:
         """Drop from the queue what has scrolled away; where that cannot be told, follow it."""
@@ -178,19 +169,28 @@ def _last_pens(data: bytes, end: int) -> list[bytes]:
     return list(kept)
 
 
-def _draw_row(emulator: Emulator, y: int) -> tuple[str, tuple[Run, ...]]:
-    row = emulator.buffer.get(y)
+def _drawn(row: Row | None, cols: int) -> tuple[str, tuple[Run, ...]]:
     if row is None:
         return "", ()
-    cells: list[Char] = [row[x] for x in range(emulator.columns)]
-    text = "".join([cell.data for cell in cells]).rstrip(" ")
+    if row.drawn is None:
+        # A row is sparse: what lies beyond its last cell is blank, and often plain.
+        end = cols if row.default != _PLAIN else max(row, default=-1) + 1
+        cells = [row[x] for x in range(min(end, cols))]
+        row.drawn = "".join([cell.data for cell in cells]).rstrip(" "), _runs(cells)
+    return cast(tuple[str, tuple[Run, ...]], row.drawn)
+
+
+def _runs(cells: list[Char]) -> tuple[Run, ...]:
+    if all(cell[1:] == _PLAIN[1:] for cell in cells):
+        return ()
     runs: list[Run] = []
     for x, cell in enumerate(cells):
         look = (cell.fg, cell.bg, cell.bold, cell.reverse)
         if look == ("default", "default", False, False):
             continue
-        if runs and runs[-1].end == x and (runs[-1].fg, runs[-1].bg, runs[-1].bold, runs[-1].reverse) == look:
-            runs[-1] = Run(runs[-1].start, x + 1, *look)
+        last = runs[-1] if runs else None
+        if last is not None and last.end == x and (last.fg, last.bg, last.bold, last.reverse) == look:
+            runs[-1] = Run(last.start, x + 1, *look)
         else:
             runs.append(Run(x, x + 1, *look))
-    return text, tuple(runs)
+    return tuple(runs)

@@ -143,6 +143,18 @@ def test_screen_ignores_where_the_bytes_were_split(data: bytes, cuts: set[int]) 
     assert state(pieces) == state(whole)
 
 
+@given(pieces=st.lists(PIECES, max_size=40), resized=st.booleans())
+def test_looking_changes_nothing(pieces: list[bytes], resized: bool) -> None:
+    looked_at, left_alone = Screen(rows=5, cols=20), Screen(rows=5, cols=20)
+    for i, piece in enumerate(pieces):
+        for screen in (looked_at, left_alone):
+            screen.feed(piece)
+            if resized and i == 9:
+                screen.resize(4, 18)
+        looked_at.snapshot()
+    assert looked_at.snapshot() == left_alone.snapshot()
+
+
 @settings(max_examples=20)
 @given(cuts=st.sets(st.integers(1, len(VIM) - 1)))
 def test_vim_looks_the_same_however_it_was_split(cuts: set[int]) -> None:
