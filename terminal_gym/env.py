@@ -65,6 +65,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         step_s: Upper bound of one step's wait in seconds, where the action names none.
         output_limit: Characters of `output` kept, the middle is left out.
         record: Keep every chunk that crosses the terminal, in `frames`.
+        max_steps: Steps after which the episode is ended and judged, beside the task's own limit; unlike a TimeLimit
+            wrapper, which ends it without a verdict.
         validator: Who judges; None: the validator that the task asks for.
         manifest: Task ids or folders, or a manifest file; `reset(options={"task": …})` picks one, else the seed does.
 
@@ -91,6 +93,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         output_limit: int = 10_000,
         record: bool = False,
         manifest: str | Path | Sequence[str] | None = None,
+        max_steps: int | None = None,
         validator: Validator | None = None,
     ):
         _one_of("action_mode", action_mode, reply.MODES)
@@ -101,19 +104,20 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             ("cols", cols),
             ("step_s", step_s),
             ("output_limit", output_limit),
+            ("max_steps", 1 if max_steps is None else max_steps),
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise BadSetting(f"{name} is {value!r}; it must be greater than 0.")
         if (task is None) == (manifest is None):
             raise BadSetting("Give either a task, or a manifest of tasks.")
-        self._choices = () if manifest is None else open_manifest(manifest).refs
+        self.choices = () if manifest is None else open_manifest(manifest).refs
         self._known: dict[str, Task] = {}
-        self._task = task if isinstance(task, Task) else self._found(task or self._choices[0])
+        self._task = task if isinstance(task, Task) else self._found(task or self.choices[0])
         self._runtime = shared_runtime(runtime) if isinstance(runtime, str) else runtime
-        self._validator = validator
+        self._validator, self._max_steps = validator, max_steps
         self.render_mode, self._mode, self._on_broken = render_mode, action_mode, on_broken
         self.size = (rows, cols)
-        self._step_s, self._output_limit, self._record = step_s, output_limit, record
+        self._step_s, self.output_limit, self._record = step_s, output_limit, record
         self.observation_space = observation_space(rows, cols, output_limit)
         self.action_space = Unicode(LONGEST_ACTION, samples=reply.SAMPLES[action_mode])
         self._sandbox: Sandbox | None = None
@@ -211,7 +215,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         """
         if self._session is None or self._sandbox is None:
             raise EpisodeNotRunning(_OVER if self._ended else "Call reset() before the first step().")
-        asked = self._read(action)
+        self.check_action(action)
+        asked = reply.Reply(action) if isinstance(action, Action) else reply.read(action, self._mode)
         began = time.monotonic()
         self._steps += 1
         if self._left_s() <= 0:
@@ -230,6 +235,21 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         if not (terminated or limit):
             return self._as_dict(), 0.0, False, False, info
         return self._judged(terminated, limit, info)
+
+    def check_action(self, action: object) -> None:
+        """Raise BadAction where `step` would, before it types anything."""
+        if isinstance(action, Action):
+            _check_record(action)
+        elif not isinstance(action, str):
+            advice = "An action is text: what to type, the name of a key, or <submit>."
+            raise BadAction(f"An action of type {type(action).__name__} cannot be typed. {advice}")
+        elif len(action) > LONGEST_ACTION:
+            advice = "Write large files in parts, or have the sandbox make them."
+            raise BadAction(
+                f"The action has {len(action)} characters, {LONGEST_ACTION} are allowed. {advice}"
+            )
+        else:
+            _check_unicode(action)
 
     def render(self) -> Any:
         """Return the screen as text or as pixels, by `render_mode`; None without one."""
@@ -260,14 +280,14 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         if unknown := set(options) - {"task"}:
             raise UnknownName("reset option", sorted(unknown)[0], known=["task"])
         wanted = options.get("task")
-        if not self._choices:
+        if not self.choices:
             if wanted is not None and wanted not in (str(self._task.ref), self._task.ref.name):
                 raise UnknownName("task of this environment", str(wanted), known=[str(self._task.ref)])
             return self._task
         if wanted is None:
-            wanted = self._choices[int(self.np_random.integers(len(self._choices)))]
-        elif wanted not in self._choices:
-            raise UnknownName("task of this environment", str(wanted), known=self._choices)
+            wanted = self.choices[int(self.np_random.integers(len(self.choices)))]
+        elif wanted not in self.choices:
+            raise UnknownName("task of this environment", str(wanted), known=self.choices)
         return self._found(wanted)
 
     def _found(self, name: str | Path) -> Task:
@@ -307,20 +327,6 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         if sandbox is not None:
             sandbox.close()
 
-    def _read(self, action: str | Action) -> reply.Reply:
-        if isinstance(action, Action):
-            return reply.Reply(_checked(action))
-        if not isinstance(action, str):
-            advice = "An action is text: what to type, the name of a key, or <submit>."
-            raise BadAction(f"An action of type {type(action).__name__} cannot be typed. {advice}")
-        if len(action) > LONGEST_ACTION:
-            advice = "Write large files in parts, or have the sandbox make them."
-            raise BadAction(
-                f"The action has {len(action)} characters, {LONGEST_ACTION} are allowed. {advice}"
-            )
-        _check_unicode(action)
-        return reply.read(action, self._mode)
-
     def _act(self, session: Session, action: Action, *, complaint: str) -> Observation:
         """Carry out one action; a shell that ends meanwhile is an observation."""
         if action.command is not None:
@@ -346,7 +352,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         """Run one command; a program that waits for input gets it as its input instead."""
         if self._fact != "prompt":
             code = self._type(session, command.rstrip("\n").encode() + b"\n", wait_s)
-            return self._look(self._fact, output=session.text(self._output_limit), exit_code=code)
+            return self._look(self._fact, output=session.text(self.output_limit), exit_code=code)
         token = secrets.token_hex(4)
         code = self._type(session, commands.typed(command, token=token), wait_s)
         body = commands.printed(session.output(), self._nonce, token=token)
@@ -367,7 +373,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
     def _text_since(self, session: Session, before: int) -> str:
         """Return what was printed after the first `before` bytes since the last sending."""
         if not before:
-            return session.text(self._output_limit)
+            return session.text(self.output_limit)
         new = len(session.output()) + session.omitted - before
         return plain(session.output()[-new:], cols=self.size[1]) if new > 0 else ""
 
@@ -391,13 +397,14 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         assert self._session is not None
         shown = self._session.screen()
         return Observation(
-            shown.text(), clipped(output, self._output_limit), shown.cursor, exit_code, fact, complaint
+            shown.text(), clipped(output, self.output_limit), shown.cursor, exit_code, fact, complaint
         )
 
     def _limit_reached(self) -> str:
         limits = self._task.limits
-        if limits.steps is not None and self._steps >= limits.steps:
-            return f"the limit of {limits.steps} steps"
+        for most in (limits.steps, self._max_steps):
+            if most is not None and self._steps >= most:
+                return f"the limit of {most} steps"
         if self._left_s() <= 0:
             return f"the limit of {limits.agent_s:g} s"
         return ""
@@ -438,7 +445,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return self._as_dict(), float("nan"), False, True, info
 
     def _as_dict(self) -> dict[str, Any]:
-        return as_dict(self._seen, *self.size, self._output_limit)
+        return as_dict(self._seen, *self.size, self.output_limit)
 
     def _info(self) -> Info:
         info: Info = {"task": str(self._task.ref), "steps": self._steps, "status": "running"}
@@ -453,8 +460,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return info
 
 
-def _checked(action: Action) -> Action:
-    """Return `action` if it can be carried out; agents build it themselves."""
+def _check_record(action: Action) -> None:
     if not all(isinstance(keys, bytes) for keys in action.keys):
         raise BadAction("Action.keys holds bytes; terminal/keys.py translates text and key names.")
     _check_unicode(action.command or "")
@@ -464,7 +470,6 @@ def _checked(action: Action) -> Action:
         raise BadAction("A wait is a number of seconds, 0 or more.")
     if (size := sum(map(len, action.keys)) + len(action.command or "")) > LONGEST_ACTION:
         raise BadAction(f"The action has {size} bytes, {LONGEST_ACTION} are allowed. Type it in parts.")
-    return action
 
 
 def _check_unicode(text: str) -> None:
