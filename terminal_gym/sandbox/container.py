@@ -13,11 +13,13 @@ import atexit
 import base64
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import os
 import re
 import resource
+import tarfile
 import threading
 import time
 import weakref
@@ -43,6 +45,7 @@ from terminal_gym.trusted_runtime.orders import Orders
 from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, INIT_ENV, trusted_tree
 
 NAME_LABEL = "terminal-gym.sandbox"
+_GO_MODE_LINK = 1 << 27  # os.ModeSymlink in a path's status
 SPEC_LABEL = "terminal-gym.spec"  # hash of spec and image: what may be adopted under a name
 CAPABILITIES = (
     "CHOWN",
@@ -64,6 +67,7 @@ class Docker:
     """Sandboxes on a Docker Engine."""
 
     name: ClassVar[str] = "docker"
+    follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
     def __init__(self, address: str = ""):
@@ -285,6 +289,7 @@ class Podman(Docker):
     """Sandboxes on Podman's Engine API (`podman system service`)."""
 
     name: ClassVar[str] = "podman"
+    follows_links: ClassVar[bool] = True
     advice: ClassVar[str] = "Start its API with `podman system service --time 0 &`, or set CONTAINER_HOST."
 
     def _address(self) -> str:
@@ -393,8 +398,10 @@ class Container:
                 self._engine.client.inspect_container(self.id)  # or is it the container that is gone?
                 return None
             with answer:
-                kept = bytearray()
-                if _stat_of(answer)["size"] > limit_bytes:
+                stat, kept = _stat_of(answer), bytearray()
+                if stat["mode"] & _GO_MODE_LINK and self._runtime.follows_links:
+                    return _link_archive(path, stat["linkTarget"])
+                if stat["size"] > limit_bytes:
                     raise OversizedArchive(too_large)
                 for chunk in answer.iter_content(65_536):
                     kept += chunk
@@ -466,6 +473,15 @@ def _stat_of(answer: requests.Response) -> dict[str, Any]:
     header = answer.headers["X-Docker-Container-Path-Stat"]
     stat: dict[str, Any] = json.loads(base64.b64decode(header))
     return stat
+
+
+def _link_archive(path: str, target: str) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        entry = tarfile.TarInfo(path.rstrip("/").rpartition("/")[2])
+        entry.type, entry.linkname = tarfile.SYMTYPE, target
+        tar.addfile(entry)
+    return made.getvalue()
 
 
 def _is_left(found: Mapping[str, Any]) -> bool:
