@@ -141,8 +141,10 @@ def test_only_the_host_ends_pid_1(machine: Any) -> None:
     child = boot(machine)
     said(child, "kill -TERM 1; kill -INT 1; kill -HUP 1; kill -USR1 1; kill -KILL 1")
     assert said(child, "echo alive").endswith("alive")
-    os.kill(guest_pid(child), signal.SIGTERM)
-    child.expect_exact(pexpect.EOF)
+    pid, ended = guest_pid(child), 1
+    while ended:  # a signal from inside that is still pending swallows ours: the kernel keeps one of a kind
+        os.kill(pid, signal.SIGTERM)
+        ended = child.expect_exact([pexpect.EOF, pexpect.TIMEOUT], timeout=1)
     child.wait()
     assert child.exitstatus == 128 + signal.SIGTERM
 
