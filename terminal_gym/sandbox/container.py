@@ -81,12 +81,22 @@ class Docker:
         atexit.register(_close_at_exit, weakref.ref(self))
 
     def _address(self) -> str:
-        return ""
+        """The rootless daemon of an ordinary user who may not use the other; "" for the usual one."""
+        own = f"{os.environ.get('XDG_RUNTIME_DIR', '')}/docker.sock"
+        usual = "DOCKER_HOST" in os.environ or os.access("/var/run/docker.sock", os.W_OK)
+        return "" if usual or not Path(own).is_socket() else f"unix://{own}"
 
     def check(self) -> None:
         """Raise RuntimeUnavailable where the daemon does not answer."""
         with self.engine.calling("ping"):
             self.engine.client.ping()
+
+    def missing_limits(self) -> tuple[str, ...]:
+        """Names of the limits that this engine cannot hold a sandbox to."""
+        with self.engine.calling("ask for its limits"):
+            info = self.engine.client.info()
+        flags = {"cpus": "CpuCfsQuota", "memory_mb": "MemoryLimit", "pids": "PidsLimit"}
+        return tuple(limit for limit, flag in flags.items() if not info.get(flag))
 
     def image(self, name: str) -> Image:
         """Return the image of that name.
@@ -316,8 +326,9 @@ class Container:
         self._closed = False
 
     def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Line:
-        """Start PID 1 with `orders`; returns its terminal once it has accepted them."""
-        self._hang_up()
+        """Start PID 1 with `orders`; returns its terminal once it has accepted them. What ran before is stopped."""
+        if self._line is not None:
+            self.stop()
         try:
             with self._runtime.starts, self._engine.calling("start", sandbox=self.name):
                 self._line = line = Line(self._engine, self.id, self.name)

@@ -226,6 +226,13 @@ def test_boot_after_stop_keeps_files_and_no_process(start: Start) -> None:
     assert "no sleepers" in keys.ask("grep -l sle''ep /proc/[0-9]*/comm || echo no slee''pers")
 
 
+def test_boot_stops_what_still_runs(start: Start) -> None:
+    sandbox = start()
+    first = booted(sandbox).console.init_pid()
+    assert "hello" in booted(sandbox).ask("cat greeting")
+    assert first is None or not is_alive(first)
+
+
 def test_stop_before_boot_does_nothing(start: Start) -> None:
     sandbox = start()
     sandbox.stop()
