@@ -12,12 +12,10 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
-import hashlib
 import io
 import itertools
 import json
 import os
-import re
 import resource
 import tarfile
 import threading
@@ -30,34 +28,22 @@ from typing import Any, ClassVar, Self
 
 import requests
 from docker.errors import APIError, ImageNotFound, NotFound
-from docker.types import Healthcheck, LogConfig, Ulimit
+from docker.types import Ulimit
 
 from terminal_gym.errors import ImageMissing, OversizedArchive, SandboxError, SandboxLost, StartFailed
-from terminal_gym.sandbox import images
+from terminal_gym.sandbox import images, isolation
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.engine import CALL_S, Engine
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
 from terminal_gym.sandbox.handshake import shake_hands
+from terminal_gym.sandbox.isolation import SPEC_LABEL, container_name
 from terminal_gym.sandbox.line import Line
-from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
+from terminal_gym.sandbox.reaper import LABEL, is_orphan
 from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.orders import Orders
-from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, INIT_ENV, trusted_tree
+from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 
-NAME_LABEL = "terminal-gym.sandbox"
 _GO_MODE_LINK = 1 << 27  # os.ModeSymlink in a path's status
-SPEC_LABEL = "terminal-gym.spec"  # hash of spec and image: what may be adopted under a name
-CAPABILITIES = (
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "SETGID",
-    "SETUID",
-    "KILL",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-)
 # (address, container name) held by this process, whichever runtime holds it
 _NAMES: set[tuple[str, str]] = set()
 _NAMES_LOCK = threading.Lock()
@@ -151,7 +137,9 @@ class Docker:
 
     def _create(self, spec: SandboxSpec, image: Image) -> str:
         """Return the new container's id; asked again after a lost reply or an error of the daemon's own."""
-        settings, name = self._settings(spec, image), container_name(spec.name)
+        name = container_name(spec.name)
+        tree = self._tree_source(image)
+        settings = isolation.settings(self.engine, spec, image, tree=tree, ulimits=self._own_ulimits())
         for tries_left in (2, 1, 0):
             try:
                 return str(self.engine.client.create_container_from_config(settings, name)["Id"])
@@ -187,55 +175,6 @@ class Docker:
                 )
             remove(self.engine, found["Id"])
         return None
-
-    def _settings(self, spec: SandboxSpec, image: Image) -> dict[str, Any]:
-        client, limits = self.engine.client, spec.limits
-        network = "bridge" if limits.network else "none"
-        if spec.share_network_of:
-            network = f"container:{container_name(spec.share_network_of)}"
-        disk = limits.disk_mb * 1024 * 1024
-        fingerprint = hashlib.sha256(repr((spec, image.digest)).encode()).hexdigest()
-        host = client.create_host_config(
-            binds=[f"{self._tree_source(image)}:{GUEST}:ro"],
-            cap_drop=["ALL"],
-            cap_add=list(CAPABILITIES),
-            security_opt=["no-new-privileges:true"] if spec.no_new_privileges else [],
-            pids_limit=limits.pids,
-            mem_limit=limits.memory_mb * 1024 * 1024,
-            memswap_limit=limits.memory_mb * 1024 * 1024,
-            nano_cpus=int(min(limits.cpus, self.engine.cpus) * 1e9),
-            network_mode=network,
-            ipc_mode="private",
-            ulimits=[
-                Ulimit(name="nofile", soft=4096, hard=4096),
-                Ulimit(name="core", soft=0, hard=0),
-                Ulimit(name="fsize", soft=disk, hard=disk),
-                *self._own_ulimits(),
-            ],
-            log_config=LogConfig(type="none"),
-            init=False,
-        )
-        config: dict[str, Any] = client.create_container_config(
-            image.digest,
-            [],
-            entrypoint=list(INIT_ARGV),
-            tty=True,
-            stdin_open=True,
-            user="0:0",
-            working_dir="/",
-            environment=dict.fromkeys(image.env, "") | INIT_ENV,  # the image's variables travel in the orders
-            labels={
-                **spec.labels,
-                LABEL: str(current_owner()),
-                NAME_LABEL: spec.name,
-                SPEC_LABEL: fingerprint,
-            },
-            stop_signal="SIGKILL",
-            healthcheck=Healthcheck(test=["NONE"]),
-            host_config=host,
-            hostname=None if spec.share_network_of else "sandbox",
-        )
-        return config
 
     def _own_ulimits(self) -> list[Ulimit]:
         return []
@@ -456,11 +395,6 @@ class Container:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def container_name(name: str) -> str:
-    """Return the Engine's name for a sandbox."""
-    return "tgym-" + re.sub(r"[^a-zA-Z0-9_.-]", "-", name)
 
 
 def remove(engine: Engine, id: str) -> None:

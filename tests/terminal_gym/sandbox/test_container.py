@@ -13,8 +13,9 @@ from kit.relay import Relay
 
 from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable, SandboxLost, StartFailed
 from terminal_gym.sandbox.base import SandboxSpec
-from terminal_gym.sandbox.container import CAPABILITIES, SPEC_LABEL, Docker, Podman, container_name
+from terminal_gym.sandbox.container import Docker, Podman
 from terminal_gym.sandbox.images import TRUSTED
+from terminal_gym.sandbox.isolation import CAPABILITIES, SPEC_LABEL, container_name
 from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.task import ImageRecipe, Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
