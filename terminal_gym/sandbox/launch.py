@@ -88,10 +88,20 @@ mount -n --bind {tree} tg
 mount -n -o remount,bind,ro,nosuid,nodev tg
 {net}
 hostname sandbox 2>/dev/null || true
+exec 3</
 pivot_root . .
 exec "$@"
 """
-_AFTER_PIVOT = "libc.umount2(b'.', 2)\nos.chdir('/')\nos.execve(sys.argv[1], sys.argv[1:], {env!r})\n"
+# The old root still lies on top of the new one; where it cannot be taken away nothing may start.
+_LEAVE_OLD_ROOT = """
+import ctypes, os
+os.fchdir(3)
+if ctypes.CDLL(None).umount2(b".", 2) != 0:
+    os._exit(125)
+os.close(3)
+os.chdir("/")
+"""
+_BECOME_INIT = f"os.execve(sys.argv[1], sys.argv[1:], {INIT_ENV!r})\n"
 
 
 class Place(NamedTuple):
@@ -197,6 +207,6 @@ def _unshare(place: Place, argv: Sequence[str]) -> list[str]:
         shm_mb=place.limits.memory_mb,
         net="ip link set lo up 2>/dev/null || true" if net else "",
     )
-    become = _DROP + _NO_NEW_PRIVS + _AFTER_PIVOT.format(env=INIT_ENV)
+    become = _LEAVE_OLD_ROOT + _DROP + _NO_NEW_PRIVS + _BECOME_INIT
     spaces = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", *net]
     return ["unshare", *spaces, "sh", "-c", script, "tgym", *_INTERPRETER, "-c", become, *argv]

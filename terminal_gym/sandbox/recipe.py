@@ -47,7 +47,7 @@ Log = Callable[[str], None]
 # Runs inside the sandbox, so links in the image lead nowhere but into the image.
 _UNPACK = """
 import os, sys, tarfile
-folder, owner = sys.argv[1], sys.argv[2]
+folder, owner = os.path.realpath(sys.argv[1]), sys.argv[2]
 os.makedirs(folder, exist_ok=True)
 uid = gid = 0
 if owner:
@@ -180,7 +180,7 @@ class Builder:
         if at.name == "WORKDIR":
             folder = str(PurePosixPath(stored.workdir, text))
             made = replace(stage, stored=replace(stored, workdir=folder))
-            argv = ["-c", "import os, sys; os.makedirs(sys.argv[1], exist_ok=True)", folder]
+            argv = ["-c", "import os, sys; os.makedirs(os.path.realpath(sys.argv[1]), exist_ok=True)", folder]
             return self._layer(file, at, made, argv, key=folder)
         if at.name in _IGNORED:
             return stage

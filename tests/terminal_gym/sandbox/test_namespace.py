@@ -1,0 +1,185 @@
+"""What the embedded runtime adds to the contract: an ordinary user, no bubblewrap, what it hides, what it leaves."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed
+from terminal_gym.sandbox import keeper
+from terminal_gym.sandbox.base import SandboxSpec
+from terminal_gym.sandbox.namespace import Namespace
+from terminal_gym.tasks.task import Limits
+from terminal_gym.trusted_runtime.orders import ShellOrders
+from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
+
+ROOT = Path(__file__).parents[3]
+ORDERS = ShellOrders("c0ffee00c0ffee00")
+# Run as root in a mount namespace of its own: an ordinary user's view of this machine, in which the interpreter
+# can be reached even where it lies in root's home folder.
+AS_USER = """
+set -e
+work=$1; trusted=$2; shift 2
+mount -t tmpfs -o mode=755 tgym "$work"
+mkdir -p "$work/u" "$work/w" "$work/tmp" "$work/cache/terminal-gym"
+chmod 755 "$work/u"; chmod 1777 "$work/tmp"
+cp -a "$trusted" "$work/cache/terminal-gym/trusted"
+chown -R 65534:65534 "$work/cache"
+mount -t overlay -o lowerdir=/root,upperdir="$work/u",workdir="$work/w" tgym /root
+export XDG_CACHE_HOME="$work/cache" TMPDIR="$work/tmp" HOME="$work/tmp" PYTHONDONTWRITEBYTECODE=1
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all "$@"
+"""
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Namespace]:
+    opened = Namespace(tmp_path / "store")
+    try:
+        opened.check()
+    except RuntimeUnavailable as error:
+        pytest.skip(str(error))
+    yield opened
+    opened.close()
+
+
+def spec(**limits: float) -> SandboxSpec:
+    return SandboxSpec("host", f"ns-{uuid.uuid4().hex[:12]}", Limits(**limits))  # type: ignore[arg-type]
+
+
+def said(runtime: Namespace, script: str, **limits: float) -> str:
+    with runtime.start(spec(**limits)) as sandbox:
+        sandbox.boot(ORDERS)
+        return sandbox.run(["sh", "-c", script], timeout_s=20).stdout.decode()
+
+
+# ── what is hidden ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_hosts_root_shows_nobodys_business(runtime: Namespace) -> None:
+    assert said(runtime, "ls -A /root /home /var/log /srv /mnt") == (
+        "/home:\n\n/mnt:\n\n/root:\n\n/srv:\n\n/var/log:\n"
+    )
+    found = said(
+        runtime, "ls -d /etc/ssh /etc/sudoers /etc/machine-id /etc/ssl/private /run/docker.sock /work 2>&1"
+    )
+    assert found.count("No such file") == found.count("\n") == 6
+    accounts = said(runtime, "cat /etc/passwd /etc/shadow")
+    assert not [
+        line
+        for line in said(runtime, "cat /etc/passwd").splitlines()
+        if 1000 <= int(line.split(":")[2]) < 65534
+    ]
+    assert all(line.split(":")[1] in ("x", "*") for line in accounts.splitlines())
+
+
+def test_nothing_of_the_outside_can_be_reached(runtime: Namespace) -> None:
+    assert said(runtime, "ls -id / /.. /root/.. | awk '{print $1}' | sort -u | wc -l").strip() == "1"
+    bounding = said(runtime, "grep CapEff /proc/self/status").split()[1]
+    assert int(bounding, 16) == 0x404FB
+    assert "NoNewPrivs:\t1" in said(runtime, "cat /proc/self/status")
+    assert said(runtime, "mount -t tmpfs x /mnt 2>/dev/null || echo refused") == "refused\n"
+    assert said(runtime, "hostname") == "sandbox\n"
+
+
+def test_the_hosts_variables_stay_outside(runtime: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "do-not-show")
+    assert "do-not-show" not in said(runtime, "env; cat /proc/1/environ")
+
+
+def test_the_disk_has_a_size(runtime: Namespace) -> None:
+    if "disk_mb" in runtime.missing_limits():
+        pytest.skip("what is written is not limited here")
+    script = "for i in 1 2 3 4; do head -c 3000000 /dev/zero >/f$i; done 2>&1; cat /f* | wc -c"
+    assert int(said(runtime, script, disk_mb=8).split()[-1]) <= 8 << 20
+
+
+# ── life and death ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_is_left_behind(runtime: Namespace) -> None:
+    before = Path("/proc/self/mounts").read_text()
+    with runtime.start(spec()) as sandbox:
+        console = sandbox.boot(ORDERS)
+        assert Path("/proc/self/mounts").read_text() == before
+        folder, pid = sandbox._folder, console.init_pid()
+    assert folder is not None
+    assert not folder.exists()
+    assert not Path(f"/proc/{pid}").exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/terminal-gym/{folder.name}"))
+
+
+def test_a_closed_sandbox_says_so(runtime: Namespace) -> None:
+    sandbox = runtime.start(spec())
+    sandbox.close()
+    with pytest.raises(SandboxLost, match="closed"):
+        sandbox.boot(ORDERS)
+    with pytest.raises(SandboxLost, match="not booted"):
+        sandbox.run(["true"], timeout_s=1)
+
+
+def test_a_name_is_held_once(runtime: Namespace) -> None:
+    wanted = spec()
+    with runtime.start(wanted), pytest.raises(StartFailed, match="already held"):
+        runtime.start(wanted)
+
+
+def test_a_kernel_that_refuses_is_quoted(tmp_path: Path) -> None:
+    lost = keeper.Rootfs((tmp_path / "layers" / "gone",))
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StartFailed, match="mount"):
+        keeper.Keeper(tmp_path / "folder", lost, size_mb=1)
+
+
+def test_thirty_two_at_once(runtime: Namespace) -> None:
+    runtime.image("host")
+
+    def episode(_: int) -> int:
+        with runtime.start(spec()) as sandbox:
+            sandbox.boot(ORDERS, deadline_s=120)
+            return len(sandbox.changed_paths())
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(episode, range(64))) == [0] * 64
+
+
+# ── other machines ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_bubblewrap(runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "unshare", "nsenter", "mount", "find"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tools))
+    assert said(runtime, "ls -id / /.. /root/.. | awk '{print $1}' | sort -u | wc -l").strip() == "1"
+    assert "CapBnd:\t00000000000404fb" in said(runtime, "cat /proc/1/status")
+    assert said(runtime, "test -c /dev/null && echo yes") == "yes\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, so it starts as root")
+def test_an_ordinary_user_passes_the_contract() -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is missing")
+    trusted_tree()
+    subset = "namespace and (boot or network or sibling or archive or written or helper or test_run or close)"
+    with tempfile.TemporaryDirectory(
+        prefix="tgym-user-"
+    ) as work:  # pytest's own folders are closed to others
+        command = ["unshare", "-m", "sh", "-c", AS_USER, "tgym", work, str(cache_folder()), sys.executable]
+        # Nobody but root can remove the host's folders, so there the root cannot be wrecked.
+        command += ["-m", "pytest", "tests/contracts/test_sandbox.py", "-q", "-p", "no:cacheprovider"]
+        command += ["-k", f"{subset} and not wrecked"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    if ran.returncode in (126, 127):
+        pytest.skip(f"an ordinary user cannot run this interpreter: {ran.stderr[-300:]}")
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
