@@ -126,8 +126,10 @@ class _Held:
         self.client, self.pid = client, os.getpid()
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at the interpreter's end its parts may be gone
+        try:  # noqa: SIM105 - at the interpreter's end, contextlib and others may be gone already
             self.client.close()
+        except Exception:
+            pass
 
 
 def _checked(answer: requests.Response) -> requests.Response:

@@ -103,7 +103,9 @@ def test_leaving_without_close_removes_everything(docker: Docker, spec: SandboxS
         "sandbox = open_runtime('docker').start(SandboxSpec(sys.argv[1], sys.argv[2]))\n"
         "sandbox.boot(ShellOrders('0' * 16))\n"
     )
-    subprocess.run([sys.executable, "-c", program, IMAGE, spec.name], check=True, timeout=60)
+    command = [sys.executable, "-c", program, IMAGE, spec.name]
+    ran = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    assert ran.stderr == ""
     assert containers(docker, spec) == []
 
 
