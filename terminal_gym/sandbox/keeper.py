@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Keeper:
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         if os.geteuid() != 0:
             argv = [*_enter_users(users_of), *argv] if users_of else [*argv, "--user", "--map-root-user"]
+        (folder / "fstab").write_text(_mounts(self.base, rootfs), encoding="utf-8")
         self._errors = (folder / "errors").open("w+b")
         self._process = subprocess.Popen(
             [*argv, "sh", "-c", _script(self.base, rootfs, size_mb=size_mb, network=network)],
@@ -145,7 +146,6 @@ def _enter_users(other: Keeper) -> list[str]:
 def _script(base: Path, rootfs: Rootfs, *, size_mb: int | None, network: bool) -> str:
     """Return what the keeper runs: mounts, one line with its process id, then the wait for the end of its input."""
     at = shlex.quote(str(base))
-    xattr = "" if os.geteuid() == 0 else "userxattr,"
     names = [ROOT_UPPER, *(path.name for path in rootfs.host)]
     folders = [f"{at}/{kind}/{name}" for name in names for kind in "uw"]
     lines = ["set -e", "umask 022"]
@@ -156,23 +156,33 @@ def _script(base: Path, rootfs: Rootfs, *, size_mb: int | None, network: bool) -
     lines += [f"printf '{_HOSTS}' >{etc}/hosts", f"echo sandbox >{etc}/hostname"]
     if network:
         lines.append(f"cat /etc/resolv.conf >{etc}/resolv.conf || true")
-    layers = [path.name for path in rootfs.layers]
-    lines.append(_overlay(at, xattr, ROOT_UPPER, layers, ""))
-    for path in rootfs.host:
-        lower = [
-            f"{layer.name}/{path.name}" for layer in rootfs.layers if _is_plain_folder(layer / path.name)
-        ]
-        lines.append(_overlay(at, xattr, path.name, [*lower, str(path)], f"/{path.name}"))
-    lines += [f"mount -n --rbind {path} {at}/r{path}" for path in rootfs.bound]
+    # One process for all of them: each `mount` costs 1.5 ms.
+    lines.append(f"mount -n -a -T {shlex.quote(str(base.parent / 'fstab'))}")
     # bubblewrap looks its child up in /proc, which has to show the process ids of this namespace then.
     lines += ["read self rest </proc/self/stat", "mount -n -t proc proc /proc"]
     lines += ['echo "$self"', "read forever || true"]
     return "\n".join(lines)
 
 
-def _overlay(at: str, xattr: str, name: str, lower: Sequence[str], target: str) -> str:
-    options = f"{xattr}lowerdir={':'.join(lower)},upperdir={at}/u/{name},workdir={at}/w/{name}"
-    return f"mount -n -t overlay -o {options} tgym {at}/r{target}"
+def _mounts(base: Path, rootfs: Rootfs) -> str:
+    """Return the overlays of `rootfs` at `base`/r, in the words of fstab(5)."""
+    at, xattr = _escaped(base), "" if os.geteuid() == 0 else "userxattr,"
+    overlays = [(ROOT_UPPER, "", [path.name for path in rootfs.layers])]
+    for path in rootfs.host:
+        lower = [
+            f"{layer.name}/{path.name}" for layer in rootfs.layers if _is_plain_folder(layer / path.name)
+        ]
+        overlays.append((path.name, f"/{path.name}", [*lower, str(path)]))
+    rows = [
+        f"tgym {at}/r{target} overlay "
+        f"{xattr}lowerdir={':'.join(lower)},upperdir={at}/u/{name},workdir={at}/w/{name} 0 0"
+        for name, target, lower in overlays
+    ]
+    return "\n".join([*rows, *(f"{path} {at}/r{path} none rbind 0 0" for path in rootfs.bound), ""])
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
 
 
 def _is_plain_folder(path: Path) -> bool:
