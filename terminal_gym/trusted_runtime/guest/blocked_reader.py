@@ -15,8 +15,8 @@ import select
 import stat
 import struct
 import termios
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # `typing` costs a third of the boot; the type checker knows the name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
