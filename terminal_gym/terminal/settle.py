@@ -42,7 +42,7 @@ class Settled:
 class Patience:
     """How long to wait where a fact needs a little time, or where there is none."""
 
-    prompt_s: float = 0.05  # silence after a prompt that may not be the last one
+    prompt_s: float = 0.1  # silence after a prompt that may not be the last one, where nobody knows better
     hint_after_s: float = 0.02  # PID 1 is asked when no prompt came in this time
     hint_quiet_s: float = 0.003  # silence that confirms a hint
     silence_s: float = 3.0  # last resort: neither /proc nor hints
@@ -69,7 +69,7 @@ def decide(seen: Evidence, patience: Patience) -> Fact | None:
     if seen.closed:
         return "closed"
     if seen.prompts and seen.at_prompt:
-        told = seen.shell_tells and seen.quiet_s >= patience.prompt_s
+        told = seen.blind and seen.shell_tells and seen.quiet_s >= patience.prompt_s
         if seen.prompts >= seen.owed or told:
             return "prompt"
     waiting = _waiting(seen, patience)

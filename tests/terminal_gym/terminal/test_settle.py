@@ -17,7 +17,9 @@ PATIENCE = Patience()
         (Evidence(prompts=1, at_prompt=False, owed=1), None),
         (Evidence(prompts=1, at_prompt=True, owed=2), None),
         (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0), None),
-        (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, shell_tells=True), "prompt"),
+        (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, shell_tells=True), None),
+        (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, shell_tells=True, blind=True), "prompt"),
+        (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, hinted=True), "prompt"),
         (Evidence(prompts=1, at_prompt=True, owed=2, sightings=2), "prompt"),
         (Evidence(prompts=1, at_prompt=False, owed=2, sightings=2), "reader"),
         (Evidence(sightings=1, quiet_s=1.0), None),
@@ -46,7 +48,8 @@ def test_decision(seen: Evidence, fact: str | None) -> None:
     )
 )
 def test_no_silence_settles_where_facts_can_be_had(seen: Evidence) -> None:
-    assert decide(seen, PATIENCE) in ((None, "prompt") if seen.prompts and seen.at_prompt else (None,))
+    answered = seen.prompts and seen.at_prompt and seen.prompts >= seen.owed
+    assert decide(seen, PATIENCE) == ("prompt" if answered else None)
 
 
 @pytest.mark.parametrize(
