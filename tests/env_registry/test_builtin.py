@@ -2,14 +2,18 @@
 
 import json
 import re
+import shutil
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
 from env_registry.builtin import catalogue
+from terminal_gym.errors import RuntimeUnavailable
 from terminal_gym.rollout.gate import WANTED, check_task
+from terminal_gym.sandbox.base import open_runtime
 from terminal_gym.tasks.catalogue import Catalogue
 from terminal_gym.tasks.lint import lint
 from terminal_gym.tasks.task import Task
@@ -112,4 +116,20 @@ def test_the_stored_record_is_of_this_task_and_valid(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_oracle_passes_and_the_others_do_not(name: str) -> None:
     record = check_task(task_of(name), runtime="docker", date="2026-11-24", repeats=1)
+    assert record.problems == ()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", [name for name in NAMES if task_of(name).image.host_allowed])
+def test_is_sound_on_this_machine_without_an_image(name: str) -> None:
+    task = task_of(name)
+    missing = [command for command in task.image.host_commands if shutil.which(command) is None]
+    if missing:
+        pytest.skip(f"this machine has no {', '.join(missing)}")
+    try:
+        with closing(open_runtime("namespace")) as runtime:
+            runtime.check()
+    except RuntimeUnavailable as reason:
+        pytest.skip(f"no namespace runtime: {reason}")
+    record = check_task(task, runtime="namespace", date="2026-11-24", repeats=1)
     assert record.problems == ()
