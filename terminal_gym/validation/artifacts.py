@@ -118,7 +118,7 @@ def _plain(entry: tarfile.TarInfo, place: str, root: str, kept: set[str]) -> tar
     return made
 
 
-def tests_tar(folder: Path, *, own_conftest: bool) -> bytes:
+def pack_tests(folder: Path, *, own_conftest: bool) -> bytes:
     """Return a tar of the tests folder: files 0600, folders 0700, owner root, no links, no caches."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as tar:

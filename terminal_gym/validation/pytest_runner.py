@@ -11,6 +11,7 @@ integrity flag), and code that a test imports can forge its own outcome.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -54,19 +55,17 @@ class PytestValidator:
         for attempt in range(1 + _RETRIES):
             try:
                 decision, flags, tail = _judged(sandbox, task, runtime, mode, expected)
-                break
             except artifacts.BadArtifact as error:
                 decision, flags, tail = Decision("failed", f"agent_fault: artifact_bad: {error}"), (), ""
-                break
             except OversizedArchive as error:
                 decision, flags, tail = Decision("failed", f"agent_fault: too_large: {error}"), (), ""
-                break
             except SandboxError as error:
-                decision, flags, tail = _blamed(
-                    error, sandbox, task, runtime, expected, last=attempt == _RETRIES
-                )
-                if decision.status != "broken":
-                    break
+                last = attempt == _RETRIES
+                decision, flags, tail = _blamed(error, sandbox, task, runtime, expected, last=last)
+            if decision.status != "broken":
+                break
+        with contextlib.suppress(SandboxError):  # `live`: what was judged while it ran
+            sandbox.stop()
         return Verdict(
             decision.status,
             mode,
@@ -118,7 +117,6 @@ def _judged(
     """Return the decision, the integrity flags and the end of the validator's output."""
     if mode == "live":
         decision, report = _in_fresh(task, runtime, expected, b"", beside=sandbox)
-        sandbox.stop()
         return decision, (*_flags(report, task), "live"), _tail(report)
     sandbox.stop()
     _gate(sandbox, task)
@@ -127,7 +125,7 @@ def _judged(
         canary = secrets.token_hex(16)
         report, _ = _run(sandbox, _orders(task, canary=canary), task, b"")
         return (
-            decide(report, expected=expected, canary=canary),
+            decide(report, expected=expected, canary=canary, fresh=False),
             (*_flags(report, task), *flags),
             _tail(report),
         )
@@ -177,7 +175,7 @@ def _orders(task: Task, *, canary: str, clear: tuple[str, ...] = ()) -> JudgeOrd
 def _run(sandbox: Sandbox, orders: JudgeOrders, task: Task, crossed: bytes) -> tuple[Report | None, bytes]:
     """Boot `sandbox` with judging orders; returns the signed report, None where none came, and the raw stream."""
     key = secrets.token_bytes(32)
-    tests = artifacts.tests_tar(task.validator.tests, own_conftest=task.validator.own_conftest)
+    tests = artifacts.pack_tests(task.validator.tests, own_conftest=task.validator.own_conftest)
     console = sandbox.boot(orders, rows=24, cols=80)
     try:
         for line in (base64.b64encode(tests), base64.b64encode(crossed), key.hex().encode()):

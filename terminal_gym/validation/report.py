@@ -26,6 +26,7 @@ _FAULT_OF_STATUS = {
     "too_large": "verifier_died",
     "bad_report": "verifier_died",
     "bad_artifacts": "artifact_bad",
+    "no_room": "no_room",  # on the agent's own machine, which it has filled
 }
 
 
@@ -69,8 +70,10 @@ def opened(stream: bytes, key: bytes) -> Report | None:
     return None
 
 
-def _parsed(document: dict[str, Any]) -> Report:
+def _parsed(document: object) -> Report:
     """Take from the document what has the right shape; the rest was forged in process and counts as missing."""
+    if not isinstance(document, dict):
+        document = {"status": "crashed", "out": "the signed document is not an object"}
     inner = document.get("report")
     inner = inner if isinstance(inner, dict) else {}
     reports = [
@@ -95,20 +98,21 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def decide(report: Report | None, *, expected: Sequence[str], canary: str) -> Decision:
+def decide(report: Report | None, *, expected: Sequence[str], canary: str, fresh: bool = True) -> Decision:
     """Return what the report amounts to; `broken` only where the supervisor itself failed.
 
     Args:
         report: None where no validly signed line came.
         expected: Full pytest node ids, each of which must have passed in setup, call and teardown.
         canary: What each canary must have failed with.
+        fresh: Whether the judge had a machine of its own, on which no agent can have used up the room.
     """
     if report is None:
         return _fault("no_report")
-    if report.status in ("crashed", "bad_tests"):
-        return Decision("broken", f"the supervisor {report.status}: {report.out[-500:]}")
     if report.status != "reported":
-        return _fault(_FAULT_OF_STATUS.get(report.status, "verifier_died"))
+        if report.status not in _FAULT_OF_STATUS or (report.status == "no_room" and fresh):
+            return Decision("broken", f"the supervisor ended with {report.status!r}: {report.out[-500:]}")
+        return _fault(_FAULT_OF_STATUS[report.status])
     checks = _checks(report, expected)
     if not _canaries_sang(report, canary):
         return _fault("tamper_canary", checks)
