@@ -56,14 +56,17 @@ class ThreadVectorEnv(VectorEnv[dict[str, Any], Sequence[str | Action], Array]):
         self.action_space = batch_space(first.action_space, num_envs)
         self.observation_space = batch_space(first.observation_space, num_envs)
         self._pool = ThreadPoolExecutor(num_envs, "terminal-env")
-        blank = Observation("", "", (0, 0))
-        self._blank = lambda: as_dict(blank, *first.size, first.output_limit)
         self._seen = [self._blank() for _ in range(num_envs)]
         self._terminated = np.zeros(num_envs, dtype=np.bool_)
         self._truncated = np.zeros(num_envs, dtype=np.bool_)
         self._was_reset = np.zeros(num_envs, dtype=np.bool_)
         self._failed: dict[int, Exception] = {}  # slots whose reset failed, until the next step has said so
         self._deck: list[str] = []
+
+    def _blank(self) -> dict[str, Any]:
+        """What a slot shows that has no screen."""
+        first = self.envs[0]
+        return as_dict(Observation("", "", (0, 0)), *first.size, first.output_limit)
 
     def reset(
         self,

@@ -244,7 +244,7 @@ def test_terminus_tells_the_model_what_is_wrong(task: Task, fake: FakeRuntime) -
 def test_the_shells_death_is_judged(task: Task, fake: FakeRuntime) -> None:
     with made(task, fake) as env:
         env.reset()
-        seen, reward, terminated, truncated, info = env.step("touch out.txt; kill -9 $$\n")
+        _, reward, terminated, truncated, info = env.step("touch out.txt; kill -9 $$\n")
         assert (reward, terminated, truncated) == (1.0, True, False)
         assert (info["settled_by"], info["status"]) == ("closed", "passed")
 

@@ -2,7 +2,9 @@ import subprocess
 
 
 def total(a: int, b: int) -> str:
-    ran = subprocess.run(["/bin/sh", "/app/answer", str(a), str(b)], capture_output=True, text=True, timeout=5)
+    ran = subprocess.run(
+        ["/bin/sh", "/app/answer", str(a), str(b)], capture_output=True, text=True, timeout=5
+    )
     return ran.stdout.strip()
 
 
