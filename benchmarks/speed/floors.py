@@ -56,7 +56,8 @@ def namespaces(lower: Path = Path("/")) -> Iterator[SpawnBase[bytes]]:
     setup = (
         f"mount -t tmpfs tmpfs {place} && mkdir {place}/u {place}/w {place}/m && "
         f"mount -t overlay overlay -o lowerdir={lower},upperdir={place}/u,workdir={place}/w {place}/m && "
-        f'mount -t proc proc {place}/m/proc && exec chroot {place}/m /bin/bash -c "{SHELL}"'
+        f"mount -t proc proc {place}/m/proc && mount --rbind /dev {place}/m/dev && "
+        f'exec chroot {place}/m /bin/bash -c "{SHELL}"'
     )
     argv = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "sh", "-c", setup]
     stream: pexpect.spawn[bytes] = tuned(

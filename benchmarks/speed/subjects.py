@@ -23,10 +23,12 @@ class Floor:
     stream: SpawnBase[bytes]
     opened_ms: float
 
-    def line(self, command: bytes) -> None:
-        """Type one line and read until the prompt is back."""
+    def line(self, command: bytes, *, at_least: int = 0) -> None:
+        """Type one line and read until the prompt is back; what came must have `at_least` so many bytes."""
         self.stream.write(command + b"\n")  # type: ignore[attr-defined]  # both pexpect classes have it, their base does not
         self.stream.expect_exact(PROMPT)
+        assert self.stream.before is not None
+        assert len(self.stream.before) >= at_least, "the floor did not do the work"
 
 
 def timed(
