@@ -144,6 +144,11 @@ def test_screen_ignores_where_the_bytes_were_split(data: bytes, cuts: set[int]) 
 
 
 @given(pieces=st.lists(PIECES, max_size=40), resized=st.booleans())
+@example(pieces=[b"text", b"\r", b"\x1b[K"], resized=False)
+@example(pieces=[b"text", b"\r", b"\x1b[2P", b"\x1b[3@"], resized=False)
+@example(pieces=[b"te", b"\xcc\x81"], resized=False)
+@example(pieces=[b"text\r\n", b"more", b"\x1b[H", b"\x1bM"], resized=False)
+@example(pieces=[b"wide text to cut off"] * 12, resized=True)
 def test_looking_changes_nothing(pieces: list[bytes], resized: bool) -> None:
     looked_at, left_alone = Screen(rows=5, cols=20), Screen(rows=5, cols=20)
     for i, piece in enumerate(pieces):
