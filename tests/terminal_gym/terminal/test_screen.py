@@ -148,7 +148,8 @@ def test_screen_ignores_where_the_bytes_were_split(data: bytes, cuts: set[int]) 
 @example(pieces=[b"text", b"\r", b"\x1b[2P", b"\x1b[3@"], resized=False)
 @example(pieces=[b"te", b"\xcc\x81"], resized=False)
 @example(pieces=[b"text\r\n", b"more", b"\x1b[H", b"\x1bM"], resized=False)
-@example(pieces=[b"wide text to cut off"] * 12, resized=True)
+@example(pieces=[b"wide text to cut off"] * 10, resized=True)
+@example(pieces=[b"text", b"\r", "漢".encode()], resized=False)
 def test_looking_changes_nothing(pieces: list[bytes], resized: bool) -> None:
     looked_at, left_alone = Screen(rows=5, cols=20), Screen(rows=5, cols=20)
     for i, piece in enumerate(pieces):
