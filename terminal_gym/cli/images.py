@@ -7,30 +7,13 @@ from typing import Annotated
 
 import typer
 
-from terminal_gym.cli.report import say, show, show_json
+from terminal_gym.cli.ready import ready_image
+from terminal_gym.cli.report import show, show_json
 from terminal_gym.cli.tasks import Folder, Json, Tasks, chosen
-from terminal_gym.errors import ImageMissing, RuntimeUnavailable
-from terminal_gym.sandbox.base import RUNTIMES, Image, Runtime, open_runtime
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.errors import RuntimeUnavailable
+from terminal_gym.sandbox.base import RUNTIMES, open_runtime
 
 app = typer.Typer(help="The images that tasks run on.", no_args_is_help=True)
-
-
-def ready_image(runtime: Runtime, recipe: ImageRecipe) -> Image:
-    """Return the image of `recipe`; made first, saying so on stderr, where the runtime does not hold it.
-
-    Raises:
-        BuildFailed: The recipe does not build.
-        ImageMissing: It has no recipe, and no registry answers.
-    """
-    try:
-        return runtime.image(recipe.name)
-    except ImageMissing:
-        say(f"{runtime.name} has no image {recipe.name}; building it …")
-        image = runtime.build(recipe)
-    if image.substituted:
-        say(f"{recipe.name}: {image.substituted}")
-    return image
 
 
 @app.command("build")

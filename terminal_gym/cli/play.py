@@ -17,8 +17,8 @@ from typing import Annotated
 
 import typer
 
+from terminal_gym.cli.ready import RuntimeName, ready
 from terminal_gym.cli.report import EXIT, say, show_episode
-from terminal_gym.cli.run import RuntimeName, ready
 from terminal_gym.errors import UsageError
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.terminal.session import Session

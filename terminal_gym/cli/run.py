@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from terminal_gym.agents.agent import Agent, open_agent
-from terminal_gym.cli.images import ready_image
+from terminal_gym.cli.ready import RuntimeName, ready
 from terminal_gym.cli.report import EXIT, as_object, say, show_episode, show_json
 from terminal_gym.errors import UsageError
-from terminal_gym.sandbox.base import Image, Runtime, open_runtime
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory import asciicast
-
-RuntimeName = Annotated[
-    str, typer.Option(help="auto (docker where its daemon answers), docker, podman, namespace.")
-]
 
 
 def run(
@@ -83,16 +76,3 @@ def _play(
     else:
         show_episode(played)
     return EXIT[played.outcome.status]
-
-
-@contextmanager
-def ready(name: str, task: Task) -> Iterator[tuple[Runtime, Image]]:
-    """Lend a runtime that works here and holds the task's image, built if need be.
-
-    Raises:
-        RuntimeUnavailable: It does not work here.
-        BuildFailed: The image's recipe does not build.
-    """
-    with closing(open_runtime(name)) as runtime:
-        runtime.check()
-        yield runtime, ready_image(runtime, task.image)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from terminal_gym.cli.ready import ready
 from terminal_gym.cli.report import BROKEN, COLOUR, FAILED, PASSED, say, show, show_json, show_table
 from terminal_gym.tasks.catalogue import Catalogue, find_task, installed
 from terminal_gym.tasks.lint import lint as lint_folder
@@ -125,7 +126,6 @@ def check(
 ) -> None:
     """Run the validity gate: oracle passes, no-op fails, partial fails, the same verdict each time. Exit 1 if not."""
     # Here, not above: the environment and what it imports are slow, and only this command needs them.
-    from terminal_gym.cli.run import ready
     from terminal_gym.rollout.gate import check_task, store
 
     records = []
