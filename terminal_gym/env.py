@@ -34,7 +34,7 @@ from terminal_gym.llm import reply
 from terminal_gym.render import pixels
 from terminal_gym.sandbox.base import Image, Runtime, Sandbox, SandboxSpec, shared_runtime
 from terminal_gym.spaces import Unicode, as_dict, observation_space
-from terminal_gym.tasks.catalogue import find_task
+from terminal_gym.tasks.catalogue import NAMESPACE, find_task
 from terminal_gym.tasks.manifest import open_manifest
 from terminal_gym.tasks.task import Task
 from terminal_gym.terminal import commands
@@ -68,6 +68,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         max_steps: Steps after which the episode is ended and judged, beside the task's own limit; unlike a TimeLimit
             wrapper, which ends it without a verdict.
         validator: Who judges; None: the validator that the task asks for.
+        namespace: What stands before the name of a task that is given by its folder.
         manifest: Task ids or folders, or a manifest file; `reset(options={"task": …})` picks one, else the seed does.
 
     Observation: a dict of `screen` (text), `output` (text since the action), `cursor` (row, column), `exit_code` (-1
@@ -95,6 +96,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         manifest: str | Path | Sequence[str] | None = None,
         max_steps: int | None = None,
         validator: Validator | None = None,
+        namespace: str = NAMESPACE,
     ):
         _one_of("action_mode", action_mode, reply.MODES)
         _one_of("render_mode", render_mode, (None, "ansi", "rgb_array"))
@@ -112,6 +114,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             raise BadSetting("Give either a task, or a manifest of tasks.")
         self.choices = () if manifest is None else open_manifest(manifest).refs
         self._known: dict[str, Task] = {}
+        self._namespace = namespace
         self._task = task if isinstance(task, Task) else self._found(task or self.choices[0])
         self._runtime = shared_runtime(runtime) if isinstance(runtime, str) else runtime
         self._validator, self._max_steps = validator, max_steps
@@ -292,7 +295,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _found(self, name: str | Path) -> Task:
         if str(name) not in self._known:
-            self._known[str(name)] = find_task(name)
+            self._known[str(name)] = find_task(name, namespace=self._namespace)
         return self._known[str(name)]
 
     def _start(self) -> None:

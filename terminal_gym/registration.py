@@ -61,7 +61,10 @@ def register_installed() -> None:
 
 
 def _insert(id: str, task: str) -> str:
-    spec = _spec(id, {"task": task})
+    kwargs: dict[str, object] = {"task": task}
+    if task != id and (namespace := id.rpartition("/")[0]) != NAMESPACE:
+        kwargs["namespace"] = namespace
+    spec = _spec(id, kwargs)
     known = registry.setdefault(id, spec)
     if known.kwargs != spec.kwargs:
         found = f"{id} already stands for {known.kwargs.get('task', 'any task')!r}, not {task!r}."

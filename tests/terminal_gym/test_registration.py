@@ -152,3 +152,10 @@ def test_registering_twice_changes_nothing() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert terminal_gym.__version__ == version("terminal-gym")
+
+
+def test_a_task_registered_elsewhere_bears_that_name(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path, name="greet")
+    assert terminal_gym.register(folder, namespace="Elsewhere") == ["Elsewhere/greet"]
+    with gymnasium.make("Elsewhere/greet", runtime="namespace") as env:
+        assert str(env.unwrapped.task.ref) == "Elsewhere/greet"  # type: ignore[attr-defined]
