@@ -106,6 +106,7 @@ def podman_service() -> Iterator[None]:
                 "0",
                 f"unix://{socket}",
             ],
+            cwd=folder,  # its monitor leaves a file named `oom` where it runs, when a container ran out of memory
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
