@@ -146,7 +146,8 @@ class ReaderWatch:
             self._last, self._since, self.sightings = seen, self._clock(), 1
             self._sleeps = self._sleeps + 1 if again else 1
         elif self.sightings > 1 or not self._only_naps(seen[0]):
-            self.sightings += 1
+            # What was asked about the reader counts only if it slept until the answer was complete.
+            self.sightings += self.sightings > 1 or blocked_reader.find(self._root) == seen
         return self.sightings
 
     def _only_naps(self, pid: int) -> bool:

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from terminal_gym.terminal import settle
 from terminal_gym.terminal.settle import Evidence, Patience, decide, lines_in
 
 PATIENCE = Patience()
@@ -58,3 +59,33 @@ def test_no_silence_settles_where_facts_can_be_had(seen: Evidence) -> None:
 )
 def test_lines(data: bytes, lines: int) -> None:
     assert lines_in(data) == lines
+
+
+class _Sightings:
+    """What the looks at /proc find, one after the other."""
+
+    def __init__(self, *seen: tuple[int, int] | None):
+        self._seen = iter(seen)
+
+    def __call__(self, _root_pid: int) -> tuple[int, int] | None:
+        return next(self._seen)
+
+
+@pytest.mark.parametrize(
+    ("seen", "sightings"),
+    [
+        ([(7, 1), (7, 1), (7, 1)], 2),
+        ([(7, 1), (7, 1), None], 1),  # it died while it was asked whether it only naps
+        ([(7, 1), (7, 1), (7, 2)], 1),  # it woke meanwhile
+        ([(7, 1), (8, 1)], 1),
+        ([(7, 1), None], 0),
+    ],
+)
+def test_a_reader_that_left_while_it_was_asked_about_is_no_reader(
+    monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int] | None], sightings: int
+) -> None:
+    monkeypatch.setattr(settle.blocked_reader, "find", _Sightings(*seen))
+    monkeypatch.setattr(settle.blocked_reader, "longest_sleep_s", lambda _pid: float("inf"))
+    monkeypatch.setattr(settle.blocked_reader, "keeps_empty_terminal", lambda _pid: False)
+    watch = settle.ReaderWatch(1, local=True)
+    assert [watch.look(), watch.look()][-1] == sightings
