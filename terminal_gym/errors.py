@@ -110,11 +110,39 @@ class ModelError(TerminalGymError):
     """The model's provider is at fault."""
 
 
+class ProviderDown(ModelError, ConnectionError):
+    """The provider did not answer, or not with an answer, however often it was asked."""
+
+
+class ContextFull(ModelError, OverflowError):
+    """The conversation is longer than the model's context."""
+
+
+class ModelRefused(ModelError, RuntimeError):
+    """The provider will not answer this conversation: a refusal, or a content filter."""
+
+
 # ── the disk ────────────────────────────────────────────────────────────────────────────────────
 
 
 class StoreError(TerminalGymError):
     """What was written cannot be read, or cannot be written."""
+
+
+class SchemaMismatch(StoreError, ValueError):
+    """A file has a version or a form that this version does not read."""
+
+
+class ForgedRecord(StoreError, ValueError):
+    """A record is not what was written: its hash is another."""
+
+
+class RunBusy(StoreError, BlockingIOError):
+    """Another process writes to this run folder."""
+
+
+class DiskFull(StoreError, OSError):
+    """There is no room for a record; nothing of it was left behind."""
 
 
 # ── the caller ──────────────────────────────────────────────────────────────────────────────────
@@ -141,6 +169,10 @@ class UnknownName(UsageError, LookupError):
 
 class BadSetting(UsageError, ValueError):
     """A setting has a value outside what it allows."""
+
+
+class AccessDenied(UsageError, PermissionError):
+    """A provider refuses the caller: key, model name or request; asking again would not help."""
 
 
 class BadAction(UsageError, ValueError):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from terminal_gym.trajectory.dialogue import Turn, Usage
+
 Status = Literal["passed", "failed", "broken"]
 CheckOutcome = Literal["passed", "failed", "skipped", "error", "missing"]
 
@@ -33,6 +35,7 @@ class Action:
     waits_s: tuple[float, ...] = ()  # upper bound per entry of `keys`; empty: `wait_s` for each
     submit: bool = False
     text: str = ""  # what the agent said, verbatim
+    turns: tuple[Turn, ...] = ()  # the calls of a model that led to this action
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,37 @@ class Trajectory:
     agent: str
     runtime: str
     image_digest: str
-    attempt: int
+    attempt: int  # the k-th try at the task, from 0
     seed: int | None
     steps: tuple[Step, ...]
     outcome: Outcome
     seconds: Mapping[str, float] = field(
         default_factory=dict
-    )  # wall clock per phase: start, agent, verify, close
+    )  # wall clock per phase: reset, agent, verify, total
     frames: tuple[Frame, ...] = ()
     rows: int = 40
     cols: int = 160
+    instruction: str = ""
+    model: str = ""  # name of the agent's model, "" without one
+    limit: str = ""  # the limit that ended the episode, "" where the agent did
+    began_at: str = ""  # ISO 8601, UTC
+    failures: tuple[str, ...] = ()  # why earlier tries at this attempt were broken, oldest first
+    versions: Mapping[str, str] = field(default_factory=dict)  # of terminal-gym, Python, the agent's prompts
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Every call of the model, in order."""
+        return tuple(turn for step in self.steps for turn in step.action.turns)
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls used together; a cost only where each call's is known."""
+        used = [turn.usage for turn in self.turns]
+        costs = [usage.cost_usd for usage in used]
+        known = [cost for cost in costs if cost is not None]
+        return Usage(
+            prompt_tokens=sum(usage.prompt_tokens for usage in used),
+            completion_tokens=sum(usage.completion_tokens for usage in used),
+            cached_tokens=sum(usage.cached_tokens for usage in used),
+            cost_usd=sum(known) if known and len(known) == len(costs) else None,
+        )

@@ -1,0 +1,123 @@
+"""ChatModel: messages in, one completion out; and the one place where models have names.
+
+A model is asked from many threads at once. It retries what may pass (429, 5xx, time-outs) by itself, with back-off.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from terminal_gym.errors import BadSetting, UnknownName
+from terminal_gym.trajectory.dialogue import Finish, Message, Usage
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that the model may call natively."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]  # JSON schema of the arguments
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is sampled; None: the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None  # of one reply
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One reply, with all that the provider told of it."""
+
+    message: Message
+    finish: Finish = "stop"
+    reasoning: str = ""
+    prompt_ids: tuple[int, ...] = ()  # the whole prompt; () where the provider does not tell
+    output_ids: tuple[int, ...] = ()  # as sampled, the end-of-turn token included where it was sampled
+    logprobs: tuple[float, ...] = ()  # of `output_ids`
+    usage: Usage = field(default_factory=Usage)
+
+
+class ChatModel(Protocol):
+    """Answers a conversation; safe to use from many threads."""
+
+    @property
+    def name(self) -> str:
+        """What the trajectory calls it."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that prompt and reply may have together."""
+        ...
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        tools: Sequence[Tool] = (),
+        session: str = "",
+    ) -> Completion:
+        """Return the model's next message.
+
+        Args:
+            messages: The whole conversation.
+            sampling: Overrides the model's own, field by field.
+            tools: What it may call natively.
+            session: Names the conversation, so that what was computed for it before can be used again.
+
+        Raises:
+            ContextFull: The conversation is too long.
+            ModelRefused: The provider will not answer this one.
+            ProviderDown: No answer, however often it was asked.
+            AccessDenied: The key, the model's name or the request is wrong; nothing was retried.
+        """
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return how many tokens these messages have, estimated where the provider does not tell."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds. Safe to call again."""
+        ...
+
+
+MODELS = {
+    "openai": "terminal_gym.llm.endpoint:Endpoint",
+    "transformers": "terminal_gym.llm.local:LocalModel",
+}
+
+
+def open_model(name: str, **settings: object) -> ChatModel:
+    """Return the model called `<kind>/<model>`, e.g. "openai/qwen2.5-coder" or "transformers/Qwen/Qwen2.5-Coder-7B".
+
+    Args:
+        name: A key of MODELS, a slash, and the model's name there.
+        settings: What that kind is made with, e.g. `base_url`.
+
+    Raises:
+        UnknownName: No kind of model has this name.
+        BadSetting: The settings are not those of this kind.
+    """
+    kind, _, model = name.partition("/")
+    if kind not in MODELS:
+        raise UnknownName(
+            "kind of model", kind, known=MODELS, advice="Write <kind>/<model>, e.g. openai/gpt-4.1."
+        )
+    if not model:
+        raise BadSetting(f"{name!r} names no model. Write {kind}/<model>.")
+    maker = pkgutil.resolve_name(MODELS[kind])
+    try:
+        return cast(ChatModel, maker(model, **settings))
+    except TypeError as error:
+        raise BadSetting(f"Model {name!r} cannot be made with {sorted(settings)}: {error}.") from error
