@@ -147,7 +147,7 @@ class RunWriter:
         _set_aside(self.folder, DATA, end)
         self._data = Appender(self.folder / DATA, size=end, sync=sync)
         self._index = Appender(self.folder / INDEX, size=size, sync=lambda fd: None)
-        self._unlisted = lost
+        self._unlisted = list(lost)
         self._list()
         self.standing = {row.key: row for row in (*rows, *lost)}
         return len(lost)
