@@ -22,7 +22,6 @@ from terminal_gym.errors import (
     BadAction,
     BadSetting,
     EpisodeNotRunning,
-    ImageMissing,
     SandboxError,
     SandboxLost,
     SessionClosed,
@@ -31,8 +30,9 @@ from terminal_gym.errors import (
     ValidatorBroken,
 )
 from terminal_gym.llm import reply
+from terminal_gym.machine import Cold, Machines
 from terminal_gym.render import pixels
-from terminal_gym.sandbox.base import Image, Runtime, Sandbox, SandboxSpec, shared_runtime
+from terminal_gym.sandbox.base import Image, Runtime, Sandbox, shared_runtime
 from terminal_gym.spaces import Unicode, as_dict, observation_space
 from terminal_gym.tasks.catalogue import NAMESPACE, find_task
 from terminal_gym.tasks.manifest import open_manifest
@@ -41,7 +41,6 @@ from terminal_gym.terminal import commands
 from terminal_gym.terminal.output import clipped, plain
 from terminal_gym.terminal.session import Session
 from terminal_gym.trajectory.record import Action, Frame, Observation
-from terminal_gym.trusted_runtime.orders import ShellOrders
 from terminal_gym.validation.validator import Validator, open_validator
 from terminal_gym.validation.verdict import Verdict
 
@@ -68,6 +67,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         max_steps: Steps after which the episode is ended and judged, beside the task's own limit; unlike a TimeLimit
             wrapper, which ends it without a verdict.
         validator: Who judges; None: the validator that the task asks for.
+        machines: Where sandboxes come from, such as a warm pool; None: each is started at its reset.
         namespace: What stands before the name of a task that is given by its folder.
         manifest: Task ids or folders, or a manifest file; `reset(options={"task": …})` picks one, else the seed does.
 
@@ -96,6 +96,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         manifest: str | Path | Sequence[str] | None = None,
         max_steps: int | None = None,
         validator: Validator | None = None,
+        machines: Machines | None = None,
         namespace: str = NAMESPACE,
     ):
         _one_of("action_mode", action_mode, reply.MODES)
@@ -117,6 +118,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._namespace = namespace
         self._task = task if isinstance(task, Task) else self._found(task or self.choices[0])
         self._runtime = shared_runtime(runtime) if isinstance(runtime, str) else runtime
+        self._machines = machines or Cold(self._runtime)
         self._validator, self._max_steps = validator, max_steps
         self.render_mode, self._mode, self._on_broken = render_mode, action_mode, on_broken
         self.size = (rows, cols)
@@ -299,28 +301,11 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return self._known[str(name)]
 
     def _start(self) -> None:
-        task, (rows, cols) = self._task, self.size
-        try:
-            image = self._image = self._runtime.image(task.image.name)
-        except ImageMissing as error:
-            name = task.ref if str(task.ref) in self._known else task.folder
-            raise ImageMissing(f"{error} For this task: `tgym images build {name}`.") from error
-        spec = SandboxSpec(image.name, f"{task.ref.name}-{secrets.token_hex(6)}", task.limits)
-        self._nonce = secrets.token_hex(8)
-        with contextlib.ExitStack() as undo:
-            sandbox = undo.enter_context(self._runtime.start(spec))
-            orders = ShellOrders(
-                self._nonce,
-                env={**image.env, **task.env},
-                user=image.user,
-                cwd=task.workdir or image.workdir or "/",
-            )
-            console = sandbox.boot(orders, rows=rows, cols=cols)
-            tap = self._frames.append if self._record else None
-            session = Session(console, nonce=self._nonce, rows=rows, cols=cols, frames=tap)
-            self._fact = session.open().fact
-            undo.pop_all()
-        self._sandbox, self._session, self._began = sandbox, session, time.monotonic()
+        rows, cols = self.size
+        machine = self._machines.take(self._task, rows=rows, cols=cols, record=self._record)
+        self._sandbox, self._session, self._image = machine.sandbox, machine.session, machine.image
+        self._nonce, self._fact, self._frames = machine.nonce, machine.fact, machine.frames
+        self._began = time.monotonic()
 
     def _end(self) -> None:
         session, sandbox = self._session, self._sandbox

@@ -1,0 +1,164 @@
+"""Machines: a sandbox with a live session at its first prompt; started when asked for, or ahead of that.
+
+A warm machine is taken once and never given back: what an episode did to it dies with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from terminal_gym.errors import ImageMissing, SandboxError, TerminalGymError
+from terminal_gym.sandbox.base import Console, Image, Runtime, Sandbox, SandboxSpec
+from terminal_gym.tasks.task import Task
+from terminal_gym.terminal.session import Session
+from terminal_gym.trajectory.record import Frame
+from terminal_gym.trusted_runtime.orders import ShellOrders
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one episode plays on."""
+
+    image: Image
+    sandbox: Sandbox
+    console: Console
+    session: Session
+    nonce: str  # of the shell's marks
+    fact: str  # by which the first prompt was known
+    frames: list[Frame]  # what crossed the terminal, where that is recorded
+
+    def is_alive(self) -> bool:
+        """Say whether its first process still runs, as far as this process can see."""
+        return not self.session.is_closed and self.console.exit_code() is None
+
+    def close(self) -> None:
+        """Remove it. Safe to call again; what a dead daemon keeps, the reaper removes."""
+        with contextlib.suppress(SandboxError):
+            self.session.close()
+            self.sandbox.close()
+
+
+class Machines(Protocol):
+    """Gives machines out; `start_machine` on a runtime is the plain way."""
+
+    def take(self, task: Task, *, rows: int, cols: int, record: bool) -> Machine:
+        """Return a machine that nobody has used; the caller closes it. Raises what `start_machine` raises."""
+        ...
+
+
+def start_machine(
+    runtime: Runtime, task: Task, *, rows: int, cols: int, record: bool = False, image_name: str = ""
+) -> Machine:
+    """Start a sandbox of the task's image and wait for the first prompt.
+
+    Args:
+        runtime: Holds the image.
+        task: Its limits, user and working directory count.
+        rows: Height of the terminal in cells.
+        cols: Width of the terminal in cells.
+        record: Keep every chunk that crosses the terminal.
+        image_name: Another image to start from, such as a snapshot.
+
+    Raises:
+        ImageMissing: The image is not built; the message says how to build it.
+        SandboxError: The machine could not start it. Nothing is left behind.
+        TaskError: The image cannot be used, e.g. it has no shell.
+    """
+    try:
+        image = runtime.image(image_name or task.image.name)
+    except ImageMissing as error:
+        raise ImageMissing(f"{error} For this task: `tgym images build {task.folder}`.") from error
+    spec = SandboxSpec(image.name, f"{task.ref.name}-{secrets.token_hex(6)}", task.limits)
+    nonce, frames = secrets.token_hex(8), list[Frame]()
+    with contextlib.ExitStack() as undo:
+        sandbox = undo.enter_context(runtime.start(spec))
+        workdir = task.workdir or image.workdir or "/"
+        orders = ShellOrders(nonce, env={**image.env, **task.env}, user=image.user, cwd=workdir)
+        console = sandbox.boot(orders, rows=rows, cols=cols)
+        tap = frames.append if record else None
+        session = Session(console, nonce=nonce, rows=rows, cols=cols, frames=tap)
+        fact = session.open().fact
+        undo.pop_all()
+    return Machine(image, sandbox, console, session, nonce, fact, frames)
+
+
+class Cold:
+    """Starts each machine when it is asked for."""
+
+    def __init__(self, runtime: Runtime):
+        self._runtime = runtime
+
+    def take(self, task: Task, *, rows: int, cols: int, record: bool) -> Machine:
+        return start_machine(self._runtime, task, rows=rows, cols=cols, record=record)
+
+
+class WarmPool:
+    """Starts machines ahead: each `prepare` makes one, and the next `take` of that task finds it.
+
+    Args:
+        runtime: Holds the images.
+        starts: How many start at the same time, ahead or not.
+        rows: Height of each terminal in cells.
+        cols: Width of each terminal in cells.
+        record: Whether what crosses the terminals is kept.
+    """
+
+    def __init__(
+        self, runtime: Runtime, *, starts: int = 2, rows: int = 40, cols: int = 160, record: bool = False
+    ):
+        self._runtime, self._wanted = runtime, (rows, cols, record)
+        self._starts = threading.BoundedSemaphore(starts)
+        self._workers = ThreadPoolExecutor(starts, thread_name_prefix="tgym-warm")
+        self._mutex = threading.Lock()
+        self._warm: dict[str, deque[Future[Machine]]] = {}
+        self._closed = False
+
+    def prepare(self, task: Task) -> None:
+        """Begin to start a machine for `task`; what goes wrong is met by the `take` that would have had it."""
+        with self._mutex:
+            if not self._closed:
+                started = self._workers.submit(self._start, task)
+                self._warm.setdefault(task.content_hash(), deque()).append(started)
+
+    def take(self, task: Task, *, rows: int, cols: int, record: bool) -> Machine:
+        while (self._wanted == (rows, cols, record)) and (ahead := self._ahead(task)):
+            with contextlib.suppress(TerminalGymError):  # tried again below, where the caller hears of it
+                machine = ahead.result()
+                if machine.is_alive():
+                    return machine
+                machine.close()
+        with self._starts:
+            return start_machine(self._runtime, task, rows=rows, cols=cols, record=record)
+
+    def _ahead(self, task: Task) -> Future[Machine] | None:
+        with self._mutex:
+            waiting = self._warm.get(task.content_hash())
+            if not waiting:
+                return None
+            first = waiting.popleft()
+        # One that is still in the queue would wait for others' starts: the caller is as quick.
+        return self._ahead(task) if first.cancel() else first
+
+    def _start(self, task: Task) -> Machine:
+        rows, cols, record = self._wanted
+        with self._starts:
+            return start_machine(self._runtime, task, rows=rows, cols=cols, record=record)
+
+    def close(self) -> None:
+        """Remove every machine that nobody took. Safe to call again."""
+        with self._mutex:
+            self._closed = True
+            left = [started for waiting in self._warm.values() for started in waiting]
+            self._warm.clear()
+        for started in left:
+            started.cancel()
+        self._workers.shutdown(wait=True)
+        for started in left:
+            if not started.cancelled() and started.exception() is None:
+                started.result().close()
