@@ -169,6 +169,11 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return self._sandbox
 
     @property
+    def is_open(self) -> bool:
+        """Whether it holds a sandbox."""
+        return self._sandbox is not None
+
+    @property
     def seen(self) -> Observation:
         """The last observation, as a record."""
         return self._seen

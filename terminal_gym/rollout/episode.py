@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 from terminal_gym.agents.agent import Agent
-from terminal_gym.errors import SandboxError, TaskError
+from terminal_gym.errors import ContextFull, ModelRefused, SandboxError, TaskError
 from terminal_gym.sandbox.base import Image
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.record import Action, Frame, Observation, Outcome, Step, Trajectory
@@ -74,16 +75,19 @@ def run_episode(
 
     Raises:
         UsageError: The agent cannot play this task, or does not exist for it.
-        ModelError: The agent's model is at fault; the caller decides whether to wait or to give up.
+        ProviderDown: The agent's model does not answer; the caller decides whether to wait or to give up. A full
+            context or a refusal ends the episode instead, and what was done until then is judged.
     """
     task = task or env.task
     agent.begin(task)
-    began, steps = clock(), list[Step]()
+    began, steps, limit = clock(), list[Step](), ""
+    began_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     seconds = {"reset": 0.0, "agent": 0.0, "verify": 0.0}
     try:
         env.reset(seed=seed, options=None if task is env.task else {"task": str(task.ref)})
         seconds["reset"] = clock() - began
         info = _play(env, agent, steps, clock)
+        limit = str(info.get("limit", ""))
         outcome = env.verdict.outcome() if env.verdict else _broken(str(info.get("reason") or "no verdict"))
     except (SandboxError, TaskError) as error:
         outcome = _broken(f"{type(error).__name__}: {error}")
@@ -105,6 +109,9 @@ def run_episode(
         frames=env.frames,
         rows=rows,
         cols=cols,
+        instruction=task.instruction,
+        limit=limit,
+        began_at=began_at,
     )
 
 
@@ -113,11 +120,17 @@ def _play(env: Playable, agent: Agent, steps: list[Step], clock: Callable[[], fl
     zero, ended = clock(), False
     info: Info = {}
     while not ended:
-        action = agent.act(env.seen)
+        gave_up = ""
+        try:
+            action = agent.act(env.seen)
+        except (ContextFull, ModelRefused) as error:
+            action, gave_up = Action(submit=True), f"{type(error).__name__}: {error}"
         began = clock() - zero
         _, _, terminated, truncated, info = env.step(action)
         steps.append(Step(action, env.seen, began, clock() - zero))
         ended = terminated or truncated
+        if gave_up:
+            info = info | {"limit": gave_up}
     return info
 
 
