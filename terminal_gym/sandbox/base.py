@@ -172,6 +172,22 @@ class Runtime(Protocol):
         """
         ...
 
+    def remove_image(self, name: str) -> None:
+        """Remove an image, if it is there, and what no other image needs of it.
+
+        Raises:
+            StartFailed: A sandbox still uses it.
+        """
+        ...
+
+    def image_bytes(self, name: str) -> int:
+        """Return what an image takes on the disk, with what it shares with others."""
+        ...
+
+    def disk_free_bytes(self) -> int | None:
+        """Return what is free where images are kept, None where that cannot be seen from here."""
+        ...
+
     def start(self, spec: SandboxSpec) -> Sandbox:
         """Return a sandbox that is created and not yet booted."""
         ...

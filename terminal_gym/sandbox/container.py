@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import tarfile
 import threading
 import time
@@ -109,6 +110,26 @@ class Docker:
         except ImageMissing:
             images.build(self.engine, recipe, log=log or (lambda _line: None))
             return self.image(recipe.name)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image, if it is there; the layers that others share stay.
+
+        Raises:
+            StartFailed: A container still uses it.
+        """
+        with self.engine.calling(f"remove image {name}"), contextlib.suppress(ImageNotFound):
+            self.engine.client.remove_image(name)
+
+    def image_bytes(self, name: str) -> int:
+        """Return what an image takes on the disk, with the layers that it shares with others."""
+        with self.engine.calling(f"inspect image {name}"):
+            return int(self.engine.client.inspect_image(name)["Size"])
+
+    def disk_free_bytes(self) -> int | None:
+        """Return what is free where the daemon keeps images, None where it is another machine's disk."""
+        with self.engine.calling("ask where it keeps images"):
+            root = Path(self.engine.client.info()["DockerRootDir"])
+        return shutil.disk_usage(root).free if self.engine.is_local and root.is_dir() else None
 
     def start(self, spec: SandboxSpec) -> Container:
         """Return a container that is created and not yet booted.

@@ -27,6 +27,8 @@ Log = Callable[[str], None]
 _ARG = re.compile(r"^\s*ARG\s+(?P<name>\w+)=(?P<value>\S*)", re.I | re.M)
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::-(?P<default>[^}]*))?\}|(?P<bare>\w+))")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(?P<base>\S+)(?:\s+AS\s+(?P<stage>\S+))?\s*$", re.I | re.M)
+_RACE = 'unable to find image "sha256:'  # what a build dies of while other images are being removed
+_BUILDS = 5  # tries of one that dies so
 _TAIL = 4000
 _SILENT_S = 3600  # a command of a build that prints nothing for longer is taken for hung
 
@@ -59,6 +61,16 @@ def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
     dockerfile = recipe.context / recipe.dockerfile
     for base in bases(dockerfile.read_text(encoding="utf-8")):
         _have_base(engine, base, log=log)
+    for _ in range(_BUILDS):
+        error, tail = _built(engine, recipe, log=log)
+        if _RACE not in error:
+            break
+    if error:
+        raise BuildFailed(f"{dockerfile} does not build: {error}", log_tail=tail)
+
+
+def _built(engine: Engine, recipe: ImageRecipe, *, log: Log) -> tuple[str, str]:
+    """(error, "" where it was built; the end of the output)"""
     tail = ""
     with engine.calling(f"build {recipe.name}"):
         for message in engine.client.build(
@@ -76,7 +88,8 @@ def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
             if text.strip():
                 log(text.rstrip())
             if "error" in message:
-                raise BuildFailed(f"{dockerfile} does not build: {message['error']}", log_tail=tail)
+                return str(message["error"]), tail
+    return "", tail
 
 
 def bases(dockerfile: str) -> list[str]:

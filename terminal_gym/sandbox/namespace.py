@@ -112,6 +112,35 @@ class Namespace:
         )
         return builder.build(recipe_).described()
 
+    def remove_image(self, name: str) -> None:
+        """Remove an image, if it is there, and the layers that no other image needs.
+
+        Raises:
+            StartFailed: A sandbox of some process still uses it.
+        """
+        if used := [folder.name for folder in self._run.glob("*/") if self._stands_on(folder, name)]:
+            raise StartFailed(f"the namespace runtime could not remove image {name}: {used[0]} uses it")
+        self.store.remove(name)
+
+    def _stands_on(self, folder: Path, name: str) -> bool:
+        """Say whether the sandbox in `folder` is mounted over a layer of the image."""
+        try:
+            mounts = (folder / "fstab").read_text("utf-8")
+        except OSError:
+            return False
+        return any(str(layer) in mounts for layer in self.store.layers_of(name))
+
+    def image_bytes(self, name: str) -> int:
+        """Return what an image's layers take on the disk."""
+        return sum(
+            file.lstat().st_blocks * 512 for layer in self.store.layers_of(name) for file in layer.rglob("*")
+        )
+
+    def disk_free_bytes(self) -> int | None:
+        """Return what is free where images are kept."""
+        folder = next(path for path in (self.store.folder, *self.store.folder.parents) if path.exists())
+        return shutil.disk_usage(folder).free
+
     def load(self, path: Path, name: str | None = None) -> Image:
         """Take an image from a docker-archive or an OCI layout (a tar or a folder) into the store."""
         return rootfs.load(self.store, path, name).described()

@@ -106,6 +106,25 @@ class Store:
         whole = all((self.layers / layer).is_dir() for layer in stored.layers)
         return stored if whole and (not host or stored.host_facts == _host_facts()) else None
 
+    def layers_of(self, name: str) -> tuple[Path, ...]:
+        """Return the layers of every image of that name."""
+        found = (self.find(name, host=host) for host in (False, True))
+        return tuple(self.layers / layer for stored in found if stored is not None for layer in stored.layers)
+
+    def remove(self, name: str) -> None:
+        """Remove the images of that name, and the layers that no other image stands on."""
+        layers = set(self.layers_of(name))
+        for host in (False, True):
+            self._file(name, host=host).unlink(missing_ok=True)
+        for file in (self.folder / "images").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                layers -= {self.layers / layer for layer in json.loads(file.read_text("utf-8"))["layers"]}
+        for layer in layers:
+            gone = layer.with_name(f".draft-{layer.name}-removed")
+            with contextlib.suppress(OSError):  # at once out of the way: nobody meets half a layer
+                layer.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
     def put(self, stored: Stored) -> Stored:
         """Write the description, at once or not at all."""
         file = self._file(stored.name, host=stored.host)

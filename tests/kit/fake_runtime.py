@@ -46,6 +46,15 @@ class FakeRuntime:
     def build(self, recipe: ImageRecipe, *, log: Callable[[str], None] | None = None) -> Image:
         return self.image(recipe.name)
 
+    def remove_image(self, name: str) -> None:
+        self.fault("remove_image")
+
+    def image_bytes(self, name: str) -> int:
+        return 0
+
+    def disk_free_bytes(self) -> int | None:
+        return None
+
     def start(self, spec: SandboxSpec) -> FakeSandbox:
         self.fault("start")
         self.started += 1

@@ -338,4 +338,3 @@ def test_sixty_four_at_once(stage: Stage) -> None:
     bounds = Bounds(episodes=64, starts=4, verifications=4)
     run = stage.run(stage.tasks(*"abcdefgh"), lambda: Plays(SOLVE), attempts=8, bounds=bounds)
     assert Counter(row.status for row in run.rows) == {"passed": 64}
-
