@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from terminal_gym.cli import doctor, images, play, run, tasks
+from terminal_gym.cli import doctor, images, play, rollout, run, tasks
 from terminal_gym.cli.report import BROKEN, USAGE, complain
 from terminal_gym.errors import TerminalGymError, UsageError
 
@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("play")(play.play)
+app.command("rollout")(rollout.rollout)
+app.command("stats")(rollout.stats)
 app.command("doctor")(doctor.doctor)
 app.command("reap")(images.reap)
 app.add_typer(tasks.app, name="tasks")

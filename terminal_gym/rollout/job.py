@@ -1,0 +1,204 @@
+"""A job: what a rollout was asked for, as its run folder keeps it; and what it takes to play it, or to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from terminal_gym.agents.agent import Agent, open_agent
+from terminal_gym.errors import BadSetting
+from terminal_gym.llm.chat import ChatModel, open_model
+from terminal_gym.rollout.engine import Bounds, Engine, Watcher
+from terminal_gym.rollout.images import ImageShelf
+from terminal_gym.rollout.plan import Attempt, Retries, remaining
+from terminal_gym.sandbox.base import Runtime
+from terminal_gym.tasks.catalogue import find_task
+from terminal_gym.tasks.task import Task
+from terminal_gym.trajectory.store import Run, RunWriter
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for. Two jobs that are equal plan the same attempts."""
+
+    tasks: Mapping[str, str]  # what `find_task` takes → content hash of the task
+    agent: str
+    attempts: int = 1  # at each task
+    model: str = ""  # as `open_model` takes it
+    agent_settings: Mapping[str, Any] = field(default_factory=dict)
+    model_settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # never a key: the environment holds those
+    seed: int | None = None
+    max_steps: int | None = None
+
+    @classmethod
+    def of(cls, refs: Iterable[str], *, agent: str, attempts: int = 1, **settings: Any) -> Job:
+        """Return a job on these tasks.
+
+        Raises:
+            UnknownName: A reference stands for no task.
+            BadTaskFormat: A task cannot be read.
+            BadSetting: Fewer than one attempt.
+        """
+        if attempts < 1:
+            raise BadSetting(f"{attempts} attempts; give each task one or more.")
+        hashes = {ref: find_task(ref).content_hash() for ref in refs}
+        return cls(tasks=hashes, agent=agent, attempts=attempts, **settings)
+
+    @classmethod
+    def from_run(cls, run: Run) -> Job:
+        """Return the job that a run folder was made for.
+
+        Raises:
+            BadSetting: The folder was not made by a rollout.
+        """
+        try:
+            return cls(**run.settings)
+        except TypeError as error:
+            raise BadSetting(f"{run.folder} was not made by `tgym rollout`: {error}") from error
+
+    def open_tasks(self) -> dict[str, Task]:
+        """Return task ref → task, in order.
+
+        Raises:
+            BadSetting: A task is no longer what it was, or two have the same name.
+        """
+        found: dict[str, Task] = {}
+        for ref, known in self.tasks.items():
+            task = find_task(ref)
+            if task.content_hash() != known:
+                advice = "Restore it, or start a new run."
+                raise BadSetting(f"{ref} has changed since the run began: {task.content_hash()}. {advice}")
+            if str(task.ref) in found:
+                raise BadSetting(f"Two tasks are named {task.ref}. Rename one folder.")
+            found[str(task.ref)] = task
+        return found
+
+    def open_agent(self, model: ChatModel | None) -> Agent:
+        """Return a fresh agent."""
+        given = {} if model is None else {"model": model}
+        return open_agent(self.agent, **given, **self.agent_settings)
+
+
+class Rollout:
+    """A job, a folder, a runtime: ready to run. Lent by `open_rollout`."""
+
+    def __init__(
+        self,
+        job: Job,
+        writer: RunWriter,
+        runtime: Runtime,
+        model: ChatModel | None,
+        tasks: Mapping[str, Task],
+        *,
+        bounds: Bounds,
+        retries: Retries,
+        watcher: Watcher | None,
+        retry_broken: bool,
+        log: Callable[[str], None],
+    ):
+        self.job, self.writer = job, writer
+        self.tasks = tasks
+        done = {key for key, row in writer.standing.items() if row.status != "broken" or not retry_broken}
+        self.left: tuple[Attempt, ...] = remaining(self.tasks, attempts=job.attempts, done=done)
+        order = [self.tasks[attempt.task].image for attempt in self.left]
+        self.shelf = ImageShelf(runtime, order, log=log)
+        self._engine = Engine(
+            tasks=self.tasks,
+            make_agent=lambda: job.open_agent(model),
+            runtime=runtime,
+            writer=writer,
+            bounds=bounds,
+            retries=retries,
+            seed=job.seed,
+            model=job.model,
+            versions=versions(),
+            lend=self.shelf.lend,
+            watcher=watcher,
+        )
+
+    @property
+    def planned(self) -> int:
+        """How many attempts the whole job is."""
+        return len(self.tasks) * self.job.attempts
+
+    def run(self) -> None:
+        """Play what is left; raises as `Engine.run` does."""
+        self._engine.run(self.left)
+
+    def finish(self) -> None:
+        """Start nothing more; what runs goes on to its end."""
+        self._engine.finish()
+
+    def abort(self) -> None:
+        """Start nothing more, and remove every sandbox now."""
+        self._engine.abort()
+
+
+@contextlib.contextmanager
+def open_rollout(
+    job: Job,
+    folder: Path,
+    runtime: Runtime,
+    *,
+    bounds: Bounds | None = None,
+    retries: Retries | None = None,
+    watcher: Watcher | None = None,
+    retry_broken: bool = False,
+    log: Callable[[str], None] = lambda text: None,
+) -> Iterator[Rollout]:
+    """Lend a rollout of `job` into `folder`, which is made or gone on with.
+
+    Args:
+        job: What to play.
+        folder: The run folder.
+        runtime: Where sandboxes come from; closed by the caller.
+        bounds: How much at once.
+        retries: How often again, by blame.
+        watcher: Told what happens.
+        retry_broken: Play again what is on record as broken.
+        log: Told of images that are built and dropped.
+
+    Raises:
+        UsageError: Something in the job does not exist or does not fit. Nothing was started.
+        StoreError: The folder is in use, damaged by hand, or cannot be written.
+    """
+    bounds = bounds or Bounds(max_steps=job.max_steps)
+    with contextlib.ExitStack() as stack:
+        model = open_model(job.model, **job.model_settings) if job.model else None
+        if model is not None:
+            stack.enter_context(closing(model))
+        tasks = job.open_tasks()
+        agent = job.open_agent(model)
+        for task in tasks.values():  # what an agent cannot play is said before anything is made
+            agent.begin(task)
+        writer = stack.enter_context(RunWriter(folder, asdict(job)))
+        rollout = Rollout(
+            job,
+            writer,
+            runtime,
+            model,
+            tasks,
+            bounds=bounds,
+            retries=retries or Retries(),
+            watcher=watcher,
+            retry_broken=retry_broken,
+            log=log,
+        )
+        stack.callback(rollout.shelf.close)
+        yield rollout
+
+
+def versions() -> dict[str, str]:
+    """Return what trajectories say of the software."""
+    found = {"python": platform.python_version()}
+    with contextlib.suppress(PackageNotFoundError):
+        found["terminal-gym"] = version("terminal-gym")
+    return found

@@ -1,0 +1,138 @@
+"""A rollout is killed at random moments and gone on with; it ends with exactly what was planned."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from terminal_gym.sandbox.base import Runtime
+from terminal_gym.trajectory.store import Run
+
+HELLO = Path(__file__).parents[1] / "kit/tasks/hello"
+TGYM = Path(sys.executable).with_name("tgym")
+
+
+def tgym(*words: str | Path, **settings: object) -> subprocess.Popen[str]:
+    argv = [TGYM, *map(str, words)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)  # type: ignore[call-overload,no-any-return]
+
+
+def ended(command: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = command.communicate(timeout=120)
+    return command.returncode, out, err
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(json.dumps({"path": str(HELLO)}) + "\n")
+    return path
+
+
+def test_killed_at_random_moments_and_resumed(any_runtime: Runtime, manifest: Path, tmp_path: Path) -> None:
+    chance, folder, name = random.Random(4), tmp_path / "run", any_runtime.name
+    begin = [
+        "rollout",
+        manifest,
+        "--agent",
+        "oracle",
+        "--attempts",
+        "12",
+        "--concurrency",
+        "4",
+        "--runtime",
+        name,
+    ]
+    kept = 0
+    for number in range(10):
+        words = [*begin, "--out", folder] if not (folder / "run.json").exists() else _resume(folder, name)
+        command = tgym(*words)
+        try:
+            command.wait(chance.uniform(0.3, 2.0) + (1.5 if number == 0 else 0.0))
+        except subprocess.TimeoutExpired:
+            command.send_signal(signal.SIGKILL)
+        command.communicate()
+        if (folder / "run.json").exists():
+            assert len(Run(folder)) >= kept, "a finished attempt was lost"
+            kept = len(Run(folder))
+    code, out, err = ended(tgym(*_resume(folder, name), "--json"))
+    assert code == 0, err
+    run, told = Run(folder), json.loads(out)
+    assert sorted(run.standing) == [("TerminalTraj/hello", k) for k in range(12)]
+    assert len(run.rows) == 12, "an attempt was played twice"
+    assert {row.status for row in run.rows} == {"passed"}
+    assert (told["planned"], told["finished"], told["passed"], told["broken"]) == (12, 12, 12, 0)
+    assert all(played.frames and played.steps for played in run)
+    any_runtime.reap()
+
+
+def _resume(folder: Path, runtime: str) -> list[str | Path]:
+    return ["rollout", "--resume", folder, "--runtime", runtime]
+
+
+def test_interrupted_once_it_ends_what_runs(any_runtime: Runtime, manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["--attempts", "500", "--out", folder, "--runtime", any_runtime.name]
+    command = tgym("rollout", manifest, *words)
+    _wait_for_records(folder, 2)
+    command.send_signal(signal.SIGINT)
+    code, _, err = ended(command)
+    assert code == 130
+    assert f"--resume {folder}" in err
+    assert Counter(row.status for row in Run(folder).rows).keys() == {"passed"}
+
+
+def _wait_for_records(folder: Path, count: int) -> None:
+    until = time.monotonic() + 60.0
+    while not (folder / "index.jsonl").exists() or len(Run(folder)) < count:
+        assert time.monotonic() < until, "no record came"
+        time.sleep(0.05)
+
+
+def test_a_second_engine_on_the_folder_is_refused(
+    any_runtime: Runtime, manifest: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    first = tgym("rollout", manifest, "--attempts", "500", "--out", folder, "--runtime", any_runtime.name)
+    try:
+        _wait_for_records(folder, 1)
+        code, _, err = ended(tgym(*_resume(folder, any_runtime.name)))
+        assert code == 3
+        assert f"is being written to by process {first.pid}" in err
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rollout"],
+        ["rollout", "./nowhere", "--out", "x"],
+        ["rollout", str(HELLO)],
+        ["rollout", str(HELLO), "--out", "x", "--resume", "y"],
+        ["rollout", "--resume", "nowhere"],
+        ["rollout", str(HELLO), "--out", "x", "--attempts", "0"],
+        ["rollout", str(HELLO), "--out", "x", "--agent", "oracel"],
+        ["rollout", str(HELLO), "--out", "x", "--model", "opnai/x"],
+        ["rollout", str(HELLO), "--out", "x", "--model-setting", "api_key=sk-secret"],
+        ["rollout", str(HELLO), "--out", "x", "--agent-setting", "nonsense"],
+        ["stats", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_word_is_usage_and_makes_no_folder(words: list[str], tmp_path: Path) -> None:
+    code, out, err = ended(tgym(*words, cwd=tmp_path))
+    assert code == 2
+    assert not out
+    assert err.strip()
+    assert not list(tmp_path.iterdir())
