@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from typing import Protocol, cast
 
@@ -32,10 +33,13 @@ class Agent(Protocol):
 
 
 AGENTS = {
+    "bash": "terminal_gym.agents.bash:Bash",
     "nop": "terminal_gym.agents.nop:Nop",
     "oracle": "terminal_gym.agents.oracle:oracle",
     "partial": "terminal_gym.agents.oracle:partial",
+    "replay": "terminal_gym.agents.replay:Replay",
     "scripted": "terminal_gym.agents.scripted:from_file",
+    "terminus": "terminal_gym.agents.terminus:Terminus",
 }
 
 
@@ -44,7 +48,7 @@ def open_agent(name: str, **settings: object) -> Agent:
 
     Args:
         name: A key of AGENTS.
-        settings: What that agent is made with: `script=Path` for "scripted".
+        settings: What that agent is made with, e.g. `model=` for "terminus" and "bash", `script=` for "scripted".
 
     Raises:
         UnknownName: No agent has this name.
@@ -53,8 +57,10 @@ def open_agent(name: str, **settings: object) -> Agent:
     if name not in AGENTS:
         raise UnknownName("agent", name, known=AGENTS)
     maker = pkgutil.resolve_name(AGENTS[name])
+    takes = inspect.signature(maker)
     try:
-        return cast(Agent, maker(**settings))
+        takes.bind(**settings)
     except TypeError as error:
-        advice = "Only 'scripted' takes settings: script=<file>."
-        raise BadSetting(f"Agent {name!r} cannot be made with {sorted(settings)}. {advice}") from error
+        wants = ", ".join(map(str, takes.parameters.values())) or "no settings"
+        raise BadSetting(f"Agent {name!r} cannot be made so: {error}. It takes: {wants}.") from None
+    return cast(Agent, maker(**settings))

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from terminal_gym.agents import prompts
 from terminal_gym.agents.agent import Agent, open_agent
 from terminal_gym.errors import BadSetting
 from terminal_gym.llm.chat import ChatModel, open_model
@@ -198,7 +199,7 @@ def open_rollout(
 
 def versions() -> dict[str, str]:
     """Return what trajectories say of the software."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "prompts": prompts.version()}
     with contextlib.suppress(PackageNotFoundError):
         found["terminal-gym"] = version("terminal-gym")
     return found

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from kit.scripted_model import ScriptedModel
+from kit.trajectories import trajectory
 
 from terminal_gym.agents.agent import AGENTS, open_agent
 from terminal_gym.errors import BadSetting, UnknownName
@@ -11,9 +13,14 @@ from terminal_gym.trajectory.record import Action, Observation
 
 def test_every_name_opens(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("[]")
+    settings: dict[str, dict[str, object]] = {
+        "scripted": {"script": tmp_path / "s.json"},
+        "replay": {"trajectory": trajectory()},
+        "terminus": {"model": ScriptedModel("x")},
+        "bash": {"model": ScriptedModel("x")},
+    }
     for name in AGENTS:
-        agent = open_agent(name, script=tmp_path / "s.json") if name == "scripted" else open_agent(name)
-        assert agent.name == name
+        assert open_agent(name, **settings.get(name, {})).name == name
 
 
 def test_nop_submits_at_once() -> None:
