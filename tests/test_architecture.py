@@ -15,6 +15,7 @@ FLOORS = (  # top floor first; rooms on one floor never import one another
         "terminal_gym.viewer",
         "terminal_gym.vector_env",
         "terminal_gym.registration",
+        "terminal_gym.export",
         "terminal_gym.harbor",
     },
     {"terminal_gym.env", "terminal_gym.agents"},

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from terminal_gym.cli import doctor, images, play, rollout, run, tasks
+from terminal_gym.cli import doctor, images, play, rollout, run, runs, tasks
 from terminal_gym.cli.report import BROKEN, USAGE, complain
 from terminal_gym.errors import TerminalGymError, UsageError
 
@@ -33,7 +33,9 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("play")(play.play)
 app.command("rollout")(rollout.rollout)
-app.command("stats")(rollout.stats)
+app.command("stats")(runs.stats)
+app.command("export")(runs.export)
+app.command("replay")(runs.replay)
 app.command("doctor")(doctor.doctor)
 app.command("reap")(images.reap)
 app.add_typer(tasks.app, name="tasks")

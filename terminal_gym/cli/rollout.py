@@ -1,4 +1,4 @@
-"""`tgym rollout`: many episodes into a run folder, resumable; `tgym stats`: what a run folder amounts to."""
+"""`tgym rollout`: many episodes into a run folder, resumable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from terminal_gym.cli.ready import RuntimeName
-from terminal_gym.cli.report import say, show, show_json, show_table
+from terminal_gym.cli.report import say, show, show_json
 from terminal_gym.errors import BadSetting
 from terminal_gym.rollout.plan import Attempt
 from terminal_gym.sandbox.base import open_runtime
@@ -96,23 +96,11 @@ def rollout(
         ) as ready:
             interrupted = _run(ready, progress)
     run = Run(folder)
-    _report(run, planned=len(job.tasks) * job.attempts, json=json)
+    report(run, planned=len(job.tasks) * job.attempts, json=json)
     if interrupted:
         say(f"interrupted; go on with: tgym rollout --resume {folder}")
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(3 if any(row.status == "broken" for row in run.standing.values()) else 0)
-
-
-def stats(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
-) -> None:
-    """Print the funnel, the solve rate with its interval, pass@k, and the solve-rate bands of a run."""
-    from terminal_gym.rollout.job import Job
-
-    opened = Run(run)
-    job = Job.from_run(opened)
-    _report(opened, planned=len(job.tasks) * job.attempts, json=json, every_task=True)
 
 
 # ── what was asked for ──────────────────────────────────────────────────────────────────────────
@@ -196,7 +184,7 @@ class Progress:
         return [
             ("ended", f"{told.attempts} of {self.left}"),
             ("running", str(running)),
-            ("solved", _rate(told)),
+            ("solved", rate(told)),
             ("broken", str(told.broken)),
             ("retries", str(retries)),
             ("tokens", f"{told.prompt_tokens:,} in, {told.completion_tokens:,} out"),
@@ -251,7 +239,8 @@ def _run(ready: Stoppable, progress: Progress) -> bool:
 # ── what came of it ─────────────────────────────────────────────────────────────────────────────
 
 
-def _report(run: Run, *, planned: int, json: bool, every_task: bool = False) -> None:
+def report(run: Run, *, planned: int, json: bool) -> None:
+    """Print what a run amounts to."""
     rows = list(run.standing.values())
     tasks, told = by_task(rows), tally(rows)
     if json:
@@ -269,12 +258,6 @@ def _report(run: Run, *, planned: int, json: bool, every_task: bool = False) -> 
             }
         )
         return
-    if every_task:
-        cells = [
-            [task, _rate(one), str(one.broken), one.band, f"{one.seconds:.1f} s"]
-            for task, one in tasks.items()
-        ]
-        show_table(str(run.folder), ["task", "solved", "broken", "band", "time"], cells)
     show(" → ".join(f"{count} {stage}" for stage, count in list(funnel(planned, rows).items())[:4]))
     if told.broken:
         show(f"{told.broken} broken: no verdict, counted neither way", style="yellow")
@@ -290,5 +273,6 @@ def _counts(one: Tally) -> dict[str, int]:
     return {"attempts": one.attempts, "passed": one.passed, "failed": one.failed, "broken": one.broken}
 
 
-def _rate(one: Tally) -> str:
+def rate(one: Tally) -> str:
+    """Return how many of the judged passed, in words."""
     return f"{one.passed} of {one.judged}" if one.judged else "none judged"

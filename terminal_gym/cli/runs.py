@@ -1,0 +1,107 @@
+"""What is done with a run folder: `tgym stats`, `tgym export`, `tgym replay`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terminal_gym.cli.ready import RuntimeName, ready_image
+from terminal_gym.cli.report import say, show, show_json, show_table
+from terminal_gym.cli.rollout import rate, report
+from terminal_gym.sandbox.base import open_runtime
+from terminal_gym.trajectory.metrics import by_task
+from terminal_gym.trajectory.store import Run
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+
+
+def stats(run: RunFolder, json: Json = False) -> None:
+    """Print the funnel, the solve rate with its interval, pass@k, and the solve-rate bands of a run."""
+    from terminal_gym.rollout.job import Job
+
+    opened = Run(run)
+    job = Job.from_run(opened)
+    if not json:
+        tasks = by_task(opened.standing.values())
+        cells = [
+            [task, rate(one), str(one.broken), one.band, f"{one.seconds:.1f} s"]
+            for task, one in tasks.items()
+        ]
+        show_table(str(run), ["task", "solved", "broken", "band", "time"], cells)
+    report(opened, planned=len(job.tasks) * job.attempts, json=json)
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    format: Annotated[
+        str, typer.Option(help="messages, tokens, preference, terminus-2, trajectories, atif or asciicast.")
+    ] = "messages",
+    lines: Annotated[bool, typer.Option("--lines", help="JSON lines instead of Parquet.")] = False,
+    per_task: Annotated[int | None, typer.Option(help="At most so many attempts of one task.")] = None,
+    most_turns: Annotated[int | None, typer.Option(help="Leave longer ones out.")] = None,
+    band: Annotated[
+        list[str] | None,
+        typer.Option(help="Solve-rate band of the task: never, rarely, sometimes, often, always."),
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Let failed attempts in as well.")] = False,
+    cut_short: Annotated[bool, typer.Option(help="Let in what a limit ended.")] = True,
+    json: Json = False,
+) -> None:
+    """Write the attempts that passed as a data set, with a card: chats, token ids, preference pairs, recordings."""
+    from terminal_gym.export.select import Gate
+    from terminal_gym.export.write import export as write
+
+    statuses = ("passed", "failed") if failed or format == "preference" else ("passed",)
+    gate = Gate(statuses, per_task, most_turns, tuple(band or ()), cut_short)  # type: ignore[arg-type]
+    done = write(Run(run), out, form=format, gate=gate, lines=lines)
+    if json:
+        facts = {
+            "folder": str(done.folder),
+            "attempts": done.attempts,
+            "rows": done.rows,
+            "dropped": done.dropped,
+        }
+        show_json(facts)
+        return
+    show(f"{done.folder}: {done.rows} rows of {done.attempts} attempts")
+    for why, count in done.dropped.items():
+        show(f"  left out: {count} {why}")
+
+
+def replay(
+    run: RunFolder,
+    runtime: RuntimeName = "auto",
+    concurrency: Annotated[int, typer.Option(help="How many at once.")] = 2,
+    limit: Annotated[int | None, typer.Option(help="At most so many trajectories.")] = None,
+    json: Json = False,
+) -> None:
+    """Type every trajectory's actions again in a fresh sandbox and compare the verdicts.
+
+    Exit codes: 0 all agree, 1 some do not, 3 some could not be judged.
+    """
+    from terminal_gym.rollout.audit import replay as again
+    from terminal_gym.rollout.audit import summary
+    from terminal_gym.rollout.job import Job
+
+    opened = Run(run)
+    tasks = Job.from_run(opened).open_tasks()
+    rows = [row for row in opened.standing.values() if row.status != "broken"][:limit]
+    with closing(open_runtime(runtime)) as maker:
+        maker.check()
+        for name in sorted({row.task for row in rows}):
+            ready_image(maker, tasks[name].image)
+        told = list(again(opened.read_all(rows), tasks, maker, concurrency=concurrency))
+    for one in told:
+        if not one.agrees:
+            say(f"{one.task} {one.attempt}: was {one.before}, is {one.after} {one.reason[:200]}")
+    facts = summary(told)
+    if json:
+        show_json({"run": str(run), **facts})
+    else:
+        show(", ".join(f"{name} {value}" for name, value in facts.items()))
+    raise typer.Exit(3 if facts["broken"] else 0 if all(one.agrees for one in told) else 1)
