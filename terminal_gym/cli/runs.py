@@ -21,10 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON objec
 
 def stats(run: RunFolder, json: Json = False) -> None:
     """Print the funnel, the solve rate with its interval, pass@k, and the solve-rate bands of a run."""
-    from terminal_gym.rollout.job import Job
-
     opened = Run(run)
-    job = Job.from_run(opened)
     if not json:
         tasks = by_task(opened.standing.values())
         cells = [
@@ -32,7 +29,8 @@ def stats(run: RunFolder, json: Json = False) -> None:
             for task, one in tasks.items()
         ]
         show_table(str(run), ["task", "solved", "broken", "band", "time"], cells)
-    report(opened, planned=len(job.tasks) * job.attempts, json=json)
+    planned = len(opened.settings.get("tasks", ())) * int(opened.settings.get("attempts", 0))
+    report(opened, planned=planned or len(opened), json=json)
 
 
 def export(
@@ -71,6 +69,20 @@ def export(
     show(f"{done.folder}: {done.rows} rows of {done.attempts} attempts")
     for why, count in done.dropped.items():
         show(f"  left out: {count} {why}")
+
+
+def import_(
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="A .parquet or .jsonl file with a column `messages`.")
+    ],
+    out: Annotated[Path, typer.Option(help="The run folder, a new one.")],
+) -> None:
+    """Read released TerminalTraj rows into a run folder. They have no verdict, and count as not judged."""
+    from terminal_gym.export.released import import_rows
+
+    if rows.suffix not in (".parquet", ".jsonl", ".json") or not rows.is_file():
+        raise typer.BadParameter(f"{rows} is no .parquet or .jsonl file")
+    show(f"{out}: {import_rows(rows, out)} trajectories")
 
 
 def replay(

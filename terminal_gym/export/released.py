@@ -9,14 +9,17 @@ Source: m-a-p/TerminalTraj, revision 5c1823f4.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
-from terminal_gym.errors import SchemaMismatch
+from terminal_gym.errors import BadSetting, SchemaMismatch
 from terminal_gym.export.rows import chats
 from terminal_gym.llm import reply
 from terminal_gym.trajectory.dialogue import Message, Role, Turn
 from terminal_gym.trajectory.record import Action, Observation, Outcome, Step, Trajectory
+from terminal_gym.trajectory.store import RunWriter
 
 NOT_JUDGED = "not judged: imported without a verdict"
 
@@ -61,6 +64,42 @@ def from_row(row: Mapping[str, Any], *, number: int) -> Trajectory:
         outcome=Outcome("broken", None, NOT_JUDGED),
         instruction=said,
     )
+
+
+def import_rows(source: Path, folder: Path) -> int:
+    """Read a Parquet or JSON-lines file of released rows into a new run folder; returns how many there were.
+
+    Raises:
+        SchemaMismatch: A row is no chat; the rows before it are kept, and importing again goes on after them.
+        BadSetting: The file is neither; or the folder holds another run.
+        StoreError: The folder cannot be written.
+    """
+    settings = {"imported": hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else ""}
+    count = 0
+    with RunWriter(folder, settings) as run:
+        known = {k for _, k in run.standing}
+        for count, row in enumerate(_read(source), 1):
+            if count - 1 not in known:
+                run.append(from_row(row, number=count - 1))
+    return count
+
+
+def _read(source: Path) -> Iterator[Mapping[str, Any]]:
+    if source.suffix in (".jsonl", ".json"):
+        with source.open("rb") as file:
+            for number, line in enumerate(file):
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise SchemaMismatch(f"row {number}: not JSON: {error}") from error
+                yield row if isinstance(row, dict) else {}
+        return
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise BadSetting("Parquet needs the package pyarrow. pip install 'terminal-gym[data]'") from error
+    for batch in pq.ParquetFile(source).iter_batches(64):
+        yield from batch.to_pylist()
 
 
 def _action(text: str, turn: Turn) -> Action:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from kit.trajectories import trajectory
 
-from terminal_gym.errors import BadSetting, ForgedRecord, StoreError, UnknownName
+from terminal_gym.errors import BadSetting, ForgedRecord, SchemaMismatch, StoreError, UnknownName
+from terminal_gym.export.released import NOT_JUDGED, import_rows
 from terminal_gym.export.write import FILES, TABLES, export
 from terminal_gym.trajectory.store import DATA, Run, RunWriter
 
@@ -110,3 +111,25 @@ def test_a_forged_record_stops_it(tmp_path: Path) -> None:
     with pytest.raises(ForgedRecord):
         export(Run(tmp_path / "run"), tmp_path / "data", form="messages")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_released_rows_are_imported(run: Run, tmp_path: Path, lines: bool) -> None:
+    export(run, tmp_path / "data", form="terminus-2", lines=lines)
+    source = tmp_path / "data" / ("train.jsonl" if lines else "train.parquet")
+    assert import_rows(source, tmp_path / "in") == 2
+    assert import_rows(source, tmp_path / "in") == 2  # again: nothing is there twice
+    back = list(Run(tmp_path / "in"))
+    wanted = [played for played in run if played.outcome.status == "passed"]
+    assert [[turn.reply for turn in one.turns] for one in back] == [
+        [turn.reply for turn in one.turns] for one in wanted
+    ]
+    assert {one.outcome.reason for one in back} == {NOT_JUDGED}
+
+
+def test_a_bad_row_stops_the_import_after_the_good_ones(tmp_path: Path) -> None:
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(good) + "\n{}\n")
+    with pytest.raises(SchemaMismatch, match="row 1"):
+        import_rows(tmp_path / "rows.jsonl", tmp_path / "in")
+    assert len(Run(tmp_path / "in")) == 1
