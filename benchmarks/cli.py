@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.speed import suite
-from benchmarks.speed.clock import Measured
+from benchmarks.speed import run_store, suite
+from benchmarks.speed.clock import Measured, save
 
 app = typer.Typer(name="bench", help="Benchmarks. They never run in the tests.", no_args_is_help=True)
 RESULTS = Path(__file__).parent / "results"
@@ -39,6 +40,29 @@ def speed(
         for title, rows in tables.items():
             console.print(_table(f"{runtime}: {title}", rows))
         suite.write(out or RESULTS / f"speed-{runtime}.json", runtime, tables)
+
+
+@app.command()
+def store(
+    count: Annotated[
+        int, typer.Option(min=100, help="Trajectories in the run that is opened and exported.")
+    ] = 50_733,
+    repeats: Annotated[int, typer.Option(min=3, help="Turns that count, for each contender.")] = 7,
+    out: Annotated[Path, typer.Option(help="Raw numbers as JSON.")] = RESULTS / "store.json",
+) -> None:
+    """Measure storing a trajectory, opening a run of many, and exporting it to Parquet."""
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        run_store.fill(Path(folder) / "run", count, say=lambda text: console.print(text, style="dim"))
+        tables = {
+            "store one, no token ids": run_store.appending(repeats * 5, ids=False),
+            "store one, with token ids": run_store.appending(repeats * 5, ids=True),
+            f"open {count:,}": run_store.opening(Path(folder) / "run", repeats),
+            f"export {count:,}": run_store.exporting(Path(folder) / "run"),
+        }
+    for title, rows in tables.items():
+        console.print(_table(title, rows))
+    save(out, "run_store", tables)
 
 
 def _table(title: str, rows: dict[str, Measured]) -> Table:
