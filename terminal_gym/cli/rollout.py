@@ -72,8 +72,8 @@ def rollout(
         job = Job.from_run(Run(resume))
     else:
         settings = {
-            "agent_settings": _read(agent_setting),
-            "model_settings": _read(model_setting),
+            "agent_settings": read_settings(agent_setting),
+            "model_settings": read_settings(model_setting),
             "seed": seed,
             "max_steps": max_steps,
         }
@@ -113,7 +113,7 @@ def _refs(manifest: str) -> tuple[str, ...]:
     return open_manifest(path).refs if path.is_file() else (manifest,)
 
 
-def _read(settings: list[str] | None) -> dict[str, Any]:
+def read_settings(settings: list[str] | None) -> dict[str, Any]:
     """Return KEY=VALUE texts as a mapping; values are read as YAML, so that 0.7 is a number."""
     read: dict[str, Any] = {}
     for text in settings or ():

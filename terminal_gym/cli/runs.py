@@ -10,7 +10,7 @@ import typer
 
 from terminal_gym.cli.ready import RuntimeName, ready_image
 from terminal_gym.cli.report import say, show, show_json, show_table
-from terminal_gym.cli.rollout import rate, report
+from terminal_gym.cli.rollout import Settings, rate, read_settings, report
 from terminal_gym.sandbox.base import open_runtime
 from terminal_gym.trajectory.metrics import by_task
 from terminal_gym.trajectory.store import Run
@@ -48,14 +48,20 @@ def export(
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Let failed attempts in as well.")] = False,
     cut_short: Annotated[bool, typer.Option(help="Let in what a limit ended.")] = True,
+    judged_by: Annotated[
+        str, typer.Option(help="A model of `tgym judge`: it chooses, and not the code.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Write the attempts that passed as a data set, with a card: chats, token ids, preference pairs, recordings."""
     from terminal_gym.export.select import Gate
     from terminal_gym.export.write import export as write
+    from terminal_gym.rollout.judge import judgements
 
-    statuses = ("passed", "failed") if failed or format == "preference" else ("passed",)
-    gate = Gate(statuses, per_task, most_turns, tuple(band or ()), cut_short)  # type: ignore[arg-type]
+    statuses = ("passed", "failed") if failed or judged_by or format == "preference" else ("passed",)
+    told = judgements(run, model=judged_by).values() if judged_by else ()
+    liked = frozenset(one.sha256 for one in told if one.solved) if judged_by else None
+    gate = Gate(statuses, per_task, most_turns, tuple(band or ()), cut_short, liked)  # type: ignore[arg-type]
     done = write(Run(run), out, form=format, gate=gate, lines=lines)
     if json:
         facts = {
@@ -69,6 +75,28 @@ def export(
     show(f"{done.folder}: {done.rows} rows of {done.attempts} attempts")
     for why, count in done.dropped.items():
         show(f"  left out: {count} {why}")
+
+
+def judge(
+    run: RunFolder,
+    model: Annotated[str, typer.Option(help="<kind>/<model>, e.g. openai/gpt-4.1.")],
+    model_setting: Settings = None,
+    concurrency: Annotated[int, typer.Option(help="Questions at once.")] = 4,
+    json: Json = False,
+) -> None:
+    """Ask a model whether each attempt solved its task; kept beside the code's verdict, and compared with it."""
+    from terminal_gym.llm.chat import open_model
+    from terminal_gym.rollout.judge import agreement, judgements
+    from terminal_gym.rollout.judge import judge as ask
+
+    opened = Run(run)
+    with closing(open_model(model, **read_settings(model_setting))) as asked:
+        ask(opened, asked, concurrency=concurrency)
+        facts = agreement(opened, judgements(opened.folder, model=asked.name))
+    if json:
+        show_json({"run": str(run), "model": model, **facts})
+    else:
+        show(", ".join(f"{name} {value}" for name, value in facts.items()))
 
 
 def import_(

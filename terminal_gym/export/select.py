@@ -21,6 +21,9 @@ class Gate:
     most_turns: int | None = None
     bands: tuple[str, ...] = ()  # solve-rate bands of the task that are let in; (): all
     cut_short: bool = True  # let in what a limit ended, where the verdict is right
+    liked: frozenset[str] | None = (
+        None  # hashes of the records that somebody else lets in; None: nobody is asked
+    )
 
     def __post_init__(self) -> None:
         if unknown := set(self.bands) - set(BANDS):
@@ -54,6 +57,8 @@ def choose(rows: Iterable[Row], gate: Gate) -> Chosen:
 def _why_not(row: Row, gate: Gate, *, band: str, taken: int) -> str:
     if row.status not in gate.statuses:
         return row.status
+    if gate.liked is not None and row.sha256 not in gate.liked:
+        return "not solved, says the model"
     if row.limit and not gate.cut_short:
         return "cut short by a limit"
     if gate.most_turns is not None and row.turns > gate.most_turns:

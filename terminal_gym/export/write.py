@@ -210,6 +210,11 @@ def _schema(group: list[rows.Row]) -> pa.Schema:
     return pa.schema([(name, known.get(name, text)) for name in group[0]])
 
 
+def _gate(gate: Gate) -> dict[str, Any]:
+    """Return the gate as the card shows it: a model's choice by its size."""
+    return asdict(gate) | {"liked": None if gate.liked is None else f"{len(gate.liked)} by a model's opinion"}
+
+
 def _card(run: Run, chosen: Chosen, gate: Gate, form: str, count: int) -> str:
     """Return the data set's card: front matter as the hub reads it, then what a reader must know."""
     told = tally(run.standing.values())
@@ -232,7 +237,7 @@ def _card(run: Run, chosen: Chosen, gate: Gate, form: str, count: int) -> str:
         f"- **Funnel**: {steps}.",
         "- **Judged by** executable validators in fresh processes, "
         f"{told.broken} attempts without a verdict counted neither way.",
-        f"- **Gate**: `{json.dumps(asdict(gate))}`.",
+        f"- **Gate**: `{json.dumps(_gate(gate))}`.",
         f"- **Dropped**: {', '.join(f'{number} {why}' for why, number in chosen.dropped.items()) or 'none'}.",
         "- **Played by**: "
         + "; ".join(f"{agent} with {model}: {number}" for (agent, model), number in by.items())
