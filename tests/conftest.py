@@ -27,6 +27,10 @@ from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.orders import ShellOrders
 
+# Started in the background of a shell, we would ignore the interrupt, and so would every shell that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 IMAGES = Path(__file__).parent / "kit" / "images"
 BASE = ImageRecipe(
     "tgym-test/base:1", IMAGES / "base", host_commands=("bash", "stty", "head", "stat"), host_allowed=True

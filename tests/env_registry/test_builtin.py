@@ -111,12 +111,19 @@ def test_the_stored_record_is_of_this_task_and_valid(name: str) -> None:
     assert played == dict.fromkeys(WANTED.items(), 3)
 
 
+def problems(task: Task, name: str) -> tuple[str, ...]:
+    """Build the image where this machine does not hold it, and play the gate once."""
+    with closing(open_runtime(name)) as runtime:
+        runtime.check()
+        runtime.build(task.image)
+        return check_task(task, runtime=runtime, date="2026-11-24", repeats=1).problems
+
+
 @pytest.mark.docker
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
 def test_oracle_passes_and_the_others_do_not(name: str) -> None:
-    record = check_task(task_of(name), runtime="docker", date="2026-11-24", repeats=1)
-    assert record.problems == ()
+    assert problems(task_of(name), "docker") == ()
 
 
 @pytest.mark.timeout(300)
@@ -127,9 +134,6 @@ def test_is_sound_on_this_machine_without_an_image(name: str) -> None:
     if missing:
         pytest.skip(f"this machine has no {', '.join(missing)}")
     try:
-        with closing(open_runtime("namespace")) as runtime:
-            runtime.check()
+        assert problems(task, "namespace") == ()
     except RuntimeUnavailable as reason:
         pytest.skip(f"no namespace runtime: {reason}")
-    record = check_task(task, runtime="namespace", date="2026-11-24", repeats=1)
-    assert record.problems == ()
