@@ -37,7 +37,8 @@ _CHUNK = 128 * 1024  # bytes asked for in one read
 _WRITE = 4096  # bytes per write: what a terminal buffers
 _CANONICAL = 4095  # bytes of a line that a terminal in canonical mode keeps; source: n_tty.c, N_TTY_BUF_SIZE
 _SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
-_FENCE_S = 0.1  # for our own hint to come back through a daemon
+_FENCE_S = 2.0  # for our own hint to come back through a daemon, which may be slow on a busy machine
+_NO_FENCE_S = 0.1  # without a byte, where no hint can be printed
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.0005, 0.02
 
 
@@ -117,7 +118,8 @@ class Session:
         self._watch: ReaderWatch | None = None
         self._hints = False  # PID 1 answers
         self._asked = False
-        self._fence: tuple[tuple[int, int] | None, int, float] | None = None  # sleeper, hints before, when
+        self._fence: tuple[tuple[int, int] | None, int, float] | None = None  # sleeper, hints before, seconds
+        self._fenced_at = 0.0
         self._unechoed = 0  # bytes of an unfinished line whose echo has not come
         self._was_settled = False
         self.is_closed = False
@@ -301,11 +303,12 @@ class Session:
             return watch.sightings if watch is not None else 0
         # What the program printed may still be with the daemon. A hint of our own, printed behind it, comes last.
         if self._fence is None or self._fence[0] != watch.sleeper:
-            self._fence = (watch.sleeper, self._marks.hints, self._clock())
-            if not watch.write(self._marks.hint):
-                self._last_byte = self._clock()
-        _, hints, written = self._fence
-        if self._marks.hints > hints or self._clock() - max(written, self._last_byte) >= _FENCE_S:
+            hints = self._marks.hints
+            wait_s = _FENCE_S if watch.write(self._marks.hint) else _NO_FENCE_S
+            self._fence = (watch.sleeper, hints, wait_s)
+            self._fenced_at = self._clock()
+        _, hints, wait_s = self._fence
+        if self._marks.hints > hints or self._clock() - max(self._fenced_at, self._last_byte) >= wait_s:
             return watch.look()
         return 1
 

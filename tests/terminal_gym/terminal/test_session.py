@@ -281,7 +281,7 @@ class SlowRelay:
             end.close()
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.01])
+@pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.15])
 def test_behind_a_slow_daemon_nothing_is_early(delay_s: float, wire: LocalWire) -> None:
     wire.stream.delaybeforesend = None
     relay = SlowRelay(wire, delay_s)
