@@ -55,6 +55,10 @@ def rollout(
     model_setting: Settings = None,
     starts: Annotated[int, typer.Option(help="Sandboxes that start at once.")] = 2,
     verifications: Annotated[int, typer.Option(help="Verdicts at once.")] = 2,
+    image_quota_gb: Annotated[
+        float | None, typer.Option(help="That images made in this run may take.")
+    ] = None,
+    disk_floor_gb: Annotated[float, typer.Option(help="To be left free where images are kept.")] = 0.0,
     retry_broken: Annotated[bool, typer.Option("--retry-broken", help="Play broken attempts again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
 ) -> None:
@@ -78,7 +82,14 @@ def rollout(
             "max_steps": max_steps,
         }
         job = Job.of(_refs(manifest), agent=agent, attempts=attempts, model=model, **settings)
-    bounds = Bounds(concurrency, starts, verifications, max_steps=job.max_steps)
+    bounds = Bounds(
+        concurrency,
+        starts,
+        verifications,
+        max_steps=job.max_steps,
+        image_quota_bytes=None if image_quota_gb is None else int(image_quota_gb * 1e9),
+        disk_floor_bytes=int(disk_floor_gb * 1e9),
+    )
     folder = resume or out
     assert folder is not None
     with closing(open_runtime(runtime)) as maker:

@@ -45,6 +45,8 @@ class Bounds:
     verifications: int = 2  # verdicts at the same time
     ahead: int = 2  # sandboxes started before an episode wants them
     max_steps: int | None = None  # beside each task's own limit
+    image_quota_bytes: int | None = None  # that images made here may take; beyond it, unused ones are dropped
+    disk_floor_bytes: int = 0  # left free where images are kept, likewise
     grace_s: float = (
         120.0  # beyond a task's agent and verifier time: starting, stopping, the machine's own waits
     )

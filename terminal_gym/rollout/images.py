@@ -79,8 +79,9 @@ class ImageShelf:
             TaskError: Its recipe does not build.
             SandboxError: The machine could not make it; the next borrower tries again.
         """
-        image = self._wanted(recipe, lent=1).result()
+        made = self._wanted(recipe, lent=1)
         try:
+            image = made.result()
             self._ahead(recipe)
             yield image
         finally:

@@ -110,7 +110,9 @@ class Rollout:
         done = {key for key, row in writer.standing.items() if row.status != "broken" or not retry_broken}
         self.left: tuple[Attempt, ...] = remaining(self.tasks, attempts=job.attempts, done=done)
         order = [self.tasks[attempt.task].image for attempt in self.left]
-        self.shelf = ImageShelf(runtime, order, log=log)
+        self.shelf = ImageShelf(
+            runtime, order, quota_bytes=bounds.image_quota_bytes, floor_bytes=bounds.disk_floor_bytes, log=log
+        )
         self._engine = Engine(
             tasks=self.tasks,
             make_agent=lambda: job.open_agent(model),

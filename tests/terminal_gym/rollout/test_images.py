@@ -126,6 +126,24 @@ def test_what_is_lent_is_never_dropped() -> None:
     assert len(shop.there) <= 4
 
 
+def test_who_borrowed_in_vain_holds_nothing() -> None:
+    faults = iter([RuntimeUnavailable("down")])
+
+    def fault(name: str) -> None:
+        if error := next(faults, None):
+            raise error
+
+    shop, order = Shop(fault), recipes(5)
+    images = shelf(shop, order, parallel=1, quota_bytes=1)
+    with pytest.raises(RuntimeUnavailable), images.lend(order[0]):
+        pass
+    for recipe in order:
+        with images.lend(recipe):
+            pass
+    images.close()
+    assert "image-000" not in shop.there
+
+
 def test_what_a_container_uses_stays() -> None:
     shop, order = Shop(), recipes(6)
     shop.in_use = {"image-000"}
