@@ -421,7 +421,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         with contextlib.suppress(SandboxError):  # the verdict stands; the reaper removes what could not be
             self._end()
         info |= self._info() | {"reason": self._verdict.reason, "limit": limit}
-        return self._as_dict(), float(self._verdict.passed), terminated, not terminated, info
+        return self._as_dict(), float(self._verdict.reward() or 0.0), terminated, not terminated, info
 
     def _broken(
         self, error: SandboxError | TaskError, info: Info

@@ -8,10 +8,20 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
+
+from terminal_gym.tasks.harness import (
+    Format,
+    Healthcheck,
+    ScriptSpec,
+    Service,
+    Strategy,
+    StrictSpec,
+    TaskStep,
+)
 
 Mode = Literal["artifacts", "restart", "live"]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")  # a task's name: what a gymnasium id allows after `/`
@@ -82,6 +92,8 @@ class Solution:
 
     script: str | None = None
     keystrokes: tuple[Keystrokes, ...] = ()
+    folder: Path | None = None  # holds the script and the files that it needs; seen at /solution or /oracle
+    env: Mapping[str, str] = field(default_factory=dict)  # of the script
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,23 @@ class Task:
     metadata: Mapping[str, object] = field(
         default_factory=lambda: MappingProxyType({})
     )  # labels; never interpreted
+    format: Format = "terminal-bench"
+    script: ScriptSpec | None = None  # how the format itself judges; None: only our validator does
+    strict: StrictSpec = field(default_factory=StrictSpec)
+    asks_network: bool = False  # whether the format gives its agents the network; `limits.network` decides
+    user: str = ""  # who the agent is; "": the image's own user
+    service: str = ""  # what other services call the agent's machine
+    services: tuple[Service, ...] = ()  # started before it, on a private network
+    healthcheck: Healthcheck | None = None  # waited for before the agent begins
+    uploads: Path | None = None  # folder whose content goes to the working directory before the agent begins
+    steps: tuple[
+        TaskStep, ...
+    ] = ()  # judged one after the other in one machine; (): one step, the task itself
+    strategy: Strategy = "mean"  # how the rewards of steps become one
+
+    def granted(self, network: bool) -> Task:
+        """Return the task with or without the network, whatever its format asks for."""
+        return replace(self, limits=replace(self.limits, network=network))
 
     def content_hash(self) -> str:
         """Return 64 hex digits over everything that can change a verdict: text, limits, validator, files.
@@ -128,12 +157,39 @@ class Task:
             "env": dict(self.env),
         }
         digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
+        if self.script is not None or self.services or self.steps:
+            digest.update(self._harness().encode())
         digest.update(tree_hash(self.validator.tests).encode())
         if self.image.context is not None:
             digest.update(tree_hash(self.image.context, exclude=self.image.exclude).encode())
         else:
             digest.update(self.image.name.encode())
         return digest.hexdigest()
+
+    def _harness(self) -> str:
+        """Everything else that a foreign harness reads; files by content, not by place."""
+        rest = (
+            self.script,
+            self.user,
+            self.services,
+            self.healthcheck,
+            self.uploads,
+            self.steps,
+            self.strategy,
+        )
+
+        def plain(value: object) -> object:
+            if isinstance(value, Path):
+                return tree_hash(value) if value.is_dir() else hashlib.sha256(value.read_bytes()).hexdigest()
+            if isinstance(value, ImageRecipe):
+                return value.name
+            if is_dataclass(value):
+                return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+            if isinstance(value, Mapping):
+                return {str(key): plain(cell) for key, cell in value.items()}
+            return list(map(plain, value)) if isinstance(value, tuple) else value
+
+        return json.dumps(plain(rest), sort_keys=True)
 
 
 def tree_hash(folder: Path, *, exclude: tuple[str, ...] = ()) -> str:

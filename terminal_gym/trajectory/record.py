@@ -9,6 +9,7 @@ from typing import Literal
 from terminal_gym.trajectory.dialogue import Turn, Usage
 
 Status = Literal["passed", "failed", "broken"]
+Grading = Literal["strict", "parity"]
 CheckOutcome = Literal["passed", "failed", "skipped", "error", "missing"]
 
 
@@ -70,14 +71,63 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Graded:
+    """One verdict on an episode, by one set of rules. `reward` is None exactly where `status` is broken."""
+
+    status: Status
+    reward: float | None
+    reason: str = ""  # as Outcome.reason
+    error: str = ""  # what the format's own harness calls it where it gave no verdict, e.g. "parse_error"
+    checks: tuple[Check, ...] = ()
+    rewards: Mapping[str, float] = field(default_factory=dict)  # the keys of a reward file
+    integrity: tuple[str, ...] = ()
+    mode: str = ""  # how it was judged: artifacts, restart, live, shared, separate
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """How one step of a task in several steps was judged."""
+
+    name: str
+    strict: Graded | None = None
+    parity: Graded | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How an episode ended. `reward` is None exactly where `status` is broken."""
+    """How an episode ended. `reward` is None exactly where `status` is broken.
+
+    A task of a foreign format is judged twice: by our rules and by its own. `grading` says whose verdict the fields of
+    this record are, `beside` holds the other one; `strict` and `parity` find either.
+    """
 
     status: Status
     reward: float | None
     reason: str = ""  # "" where passed; else e.g. "checks", "agent_fault: timeout", "SandboxLost: …"
     checks: tuple[Check, ...] = ()
     integrity: tuple[str, ...] = ()  # flags: what a weaker mode could not rule out
+    grading: Grading = "strict"  # whose verdict is the reward
+    error: str = ""  # as Graded.error
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    beside: Graded | None = None  # the verdict by the other rules, None where there is none
+    notes: tuple[str, ...] = ()  # what was not as upstream has it: "shim: …", "base image: …", "uncalibrated"
+    steps: tuple[StepOutcome, ...] = ()  # of a task in several steps
+
+    @property
+    def strict(self) -> Graded | None:
+        """The verdict by our rules, None where it was not asked for."""
+        return self._own() if self.grading == "strict" else self.beside
+
+    @property
+    def parity(self) -> Graded | None:
+        """The verdict by the format's own rules, None where it has none or it was not asked for."""
+        return self._own() if self.grading == "parity" else self.beside
+
+    def _own(self) -> Graded:
+        return Graded(
+            self.status, self.reward, self.reason, self.error, self.checks, self.rewards, self.integrity
+        )
 
 
 @dataclass(frozen=True)

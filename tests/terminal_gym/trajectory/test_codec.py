@@ -9,7 +9,15 @@ from kit.trajectories import trajectory
 from terminal_gym.errors import SchemaMismatch
 from terminal_gym.trajectory.codec import from_json, from_object, to_json, to_object
 from terminal_gym.trajectory.dialogue import Turn
-from terminal_gym.trajectory.record import Frame, Observation, Trajectory
+from terminal_gym.trajectory.record import (
+    Check,
+    Frame,
+    Graded,
+    Observation,
+    Outcome,
+    StepOutcome,
+    Trajectory,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=[]))  # lone surrogates, NUL and all
 
@@ -70,3 +78,19 @@ def test_what_is_no_record(edit: dict[str, object], said: str) -> None:
 def test_what_is_no_json(line: bytes) -> None:
     with pytest.raises(SchemaMismatch):
         from_json(Trajectory, line)
+
+
+def test_both_verdicts_on_an_episode_come_back() -> None:
+    parity = Graded(
+        "passed", 1.0, checks=(Check("test_outputs.py::test_a", "skipped"),), rewards={"reward": 1.0}
+    )
+    steps = (StepOutcome("first", parity=parity),)
+    outcome = Outcome("failed", 0.0, "checks", beside=parity, notes=("shim: uv",), steps=steps)
+    again = from_json(Outcome, to_json(outcome))
+    assert again == outcome
+    assert again.parity == parity
+    assert again.strict is not None
+    assert again.strict.status == "failed"
+    swapped = Outcome("passed", 1.0, grading="parity", beside=Graded("broken", None, "network"))
+    assert swapped.strict == Graded("broken", None, "network")
+    assert Outcome("passed", 1.0).parity is None
