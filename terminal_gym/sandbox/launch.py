@@ -30,6 +30,10 @@ CAPABILITIES = {
     "CAP_NET_BIND_SERVICE": 10,
     "CAP_SYS_CHROOT": 18,
 }
+# Root's own files under /proc ask for no capability: whoever is uid 0 could set this machine's core_pattern, and so run
+# programs outside. As a mount over them, this also keeps a user namespace inside from mounting a /proc without it.
+_READ_ONLY_PROC = ("sys", "irq", "bus", "fs")
+_HIDDEN_PROC = ("kcore", "keys", "timer_list", "sysrq-trigger")
 _INTERPRETER = INIT_ARGV[:-1]
 _MASK = sum(1 << number for number in CAPABILITIES.values())
 # Gives up every capability outside of the mask, for good. Source: capabilities(7), prctl(2).
@@ -74,6 +78,12 @@ mkdir -p {root}/proc {root}/dev {root}/tg
 mount -n --rbind {root} {root}
 cd {root}
 mount -n -t proc -o nosuid,nodev,noexec proc proc
+for name in {read_only}; do
+    [ -e proc/$name ] || continue
+    mount -n --bind proc/$name proc/$name
+    mount -n -o remount,bind,ro,nosuid,nodev,noexec proc/$name
+done
+for name in {hidden}; do [ ! -e proc/$name ] || mount -n --bind /dev/null proc/$name; done
 mount -n -t tmpfs -o nosuid,mode=755,size=1m tgym dev
 mkdir dev/pts dev/shm
 for node in null zero full random urandom tty; do : >dev/$node; mount -n --bind /dev/$node dev/$node; done
@@ -174,6 +184,11 @@ def _bubblewrap(place: Place, argv: Sequence[str]) -> list[str]:
         "--dev",
         "/dev",
     ]
+    # Asked for in so many words: bubblewrap takes /proc/sys for read-only already, for its folder's mode says so.
+    for name in _READ_ONLY_PROC:
+        line += ["--ro-bind-try" if name != "sys" else "--ro-bind", f"/proc/{name}", f"/proc/{name}"]
+    for name in _HIDDEN_PROC:
+        line += ["--ro-bind", "/dev/null", f"/proc/{name}"] if Path(f"/proc/{name}").exists() else []
     line += [
         "--perms",
         "1777",
@@ -205,6 +220,8 @@ def _unshare(place: Place, argv: Sequence[str]) -> list[str]:
         root=f"'{place.keeper.base}/r'",
         tree=f"'{place.tree}'",
         shm_mb=place.limits.memory_mb,
+        read_only=" ".join(_READ_ONLY_PROC),
+        hidden=" ".join(_HIDDEN_PROC),
         net="ip link set lo up 2>/dev/null || true" if net else "",
     )
     become = _LEAVE_OLD_ROOT + _DROP + _NO_NEW_PRIVS + _BECOME_INIT

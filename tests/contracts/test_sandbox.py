@@ -340,6 +340,21 @@ def test_run_caps_its_output(start: Start) -> None:
 # ── network ─────────────────────────────────────────────────────────────────────────────────────
 
 
+# Root's own settings of the machine: a file that asks for no capability is open to whoever is uid 0.
+OPEN_SETTINGS = """
+import os
+print([f"{at}/{name}" for at, _, names in os.walk("/proc/sys") for name in names if os.access(f"{at}/{name}", os.W_OK)])
+print([f for f in ("/proc/sysrq-trigger", "/proc/kcore", "/proc/keys") if os.access(f, os.F_OK) and os.path.getsize(f)])
+"""
+
+
+def test_no_setting_of_this_machine_is_within_reach(start: Start) -> None:
+    with start() as sandbox:
+        Keys(sandbox.boot(ShellOrders(NONCE)))
+        told = sandbox.run([PYTHON, "-c", OPEN_SETTINGS], timeout_s=20.0)
+        assert told.stdout.split() == [b"[]", b"[]"]
+
+
 def test_no_network_is_no_route(start: Start) -> None:
     keys = booted(start(network=False))
     assert "interfaces: lo." in keys.ask(
