@@ -1,0 +1,1 @@
+"""Seeded families of tasks: unlimited instances, each with image recipe, validator, solution and partial solution."""
