@@ -1,0 +1,1 @@
+"""Does the whole loop make a policy better? Small, from scratch, on two cores; see docs/learning.md."""
