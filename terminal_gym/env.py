@@ -343,7 +343,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _run(self, session: Session, command: str, wait_s: float | None) -> Observation:
         """Run one command; a program that waits for input gets it as its input instead."""
-        if self._fact != "prompt":
+        if self._fact != "prompt" and not session.is_at_prompt():
             code = self._type(session, command.rstrip("\n").encode() + b"\n", wait_s)
             return self._look(self._fact, output=session.text(self.output_limit), exit_code=code)
         token = secrets.token_hex(4)

@@ -27,7 +27,16 @@ from terminal_gym.errors import BadAction, SessionClosed, SettleTimeout
 from terminal_gym.terminal.marks import Marks
 from terminal_gym.terminal.output import Output, clipped, column_after, plain
 from terminal_gym.terminal.screen import Screen, Snapshot
-from terminal_gym.terminal.settle import Evidence, Fact, Patience, ReaderWatch, Settled, decide, lines_in
+from terminal_gym.terminal.settle import (
+    Evidence,
+    Fact,
+    HintWatch,
+    Patience,
+    ReaderWatch,
+    Settled,
+    decide,
+    lines_in,
+)
 from terminal_gym.trajectory.record import Frame
 
 Clock = Callable[[], float]
@@ -39,6 +48,9 @@ _CANONICAL = 4095  # bytes of a line that a terminal in canonical mode keeps; so
 _SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
 _FENCE_S = 2.0  # for our own hint to come back through a daemon, which may be slow on a busy machine
 _NO_FENCE_S = 0.1  # without a byte, where no hint can be printed
+_FIRST_PROMPT_S = (
+    1.0  # for a shell's first prompt, once it reads: an image's own profile may ask something before it
+)
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.0005, 0.02
 
 
@@ -117,7 +129,7 @@ class Session:
         self._owed = 0  # lines typed that no prompt has answered
         self._watch: ReaderWatch | None = None
         self._hints = False  # PID 1 answers
-        self._asked = False
+        self._hint = HintWatch(wire.ask_for_hint, pause_s=self._patience.hint_after_s, clock=clock)
         self._fence: tuple[tuple[int, int] | None, int, float] | None = None  # sleeper, hints before, seconds
         self._fenced_at = 0.0
         self._unechoed = 0  # bytes of an unfinished line whose echo has not come
@@ -146,11 +158,13 @@ class Session:
                 f"no prompt in {deadline_s:.1f} s; the terminal shows: {self.screen().text()[-500:]!r}",
                 screen=self.screen(),
             )
+        if settled.fact != "prompt" and self._proves(lambda: self._marks.at_prompt, _FIRST_PROMPT_S):
+            settled = Settled("prompt", None, self._clock() - began)  # it was still with the daemon
         left = min(0.5, deadline_s - (self._clock() - began))
         if self._watch is not None and not self._proves(lambda: self._look() > 0, left):
             self._watch = None
         if self._watch is None and not self._marks.hints:
-            self._ask()
+            self._wire.ask_for_hint()
             self._hints = self._proves(lambda: self._marks.hints > 0, left)
         return settled
 
@@ -158,6 +172,15 @@ class Session:
     def sources(self) -> tuple[str, ...]:
         """Return which facts beside the prompt this session has: "reader", "hint", or none."""
         return ("reader",) if self._watch is not None else ("hint",) if self._hints else ()
+
+    def is_at_prompt(self) -> bool:
+        """Say whether the shell's last word is its prompt, as far as it has arrived.
+
+        Always False for a shell that does not mark where a command begins (dash, ash).
+        """
+        while self._pump(0):
+            pass
+        return self._marks.at_prompt and self._marks.seen_commands
 
     def close(self) -> None:
         """Read no more. The wire's maker closes the wire. Safe to call again."""
@@ -186,7 +209,8 @@ class Session:
             raise self._closed_error()
         self._owed = max(0, self._owed - self._marks.prompts)
         self._marks.forget()
-        self._asked, self._fence = False, None
+        self._fence = None
+        self._hint.arm()
         if self._watch is not None:
             self._watch.arm(data)
         overlong = _longest_line(data) > _CANONICAL and self._maybe_canonical()
@@ -247,7 +271,7 @@ class Session:
                 pause = _FIRST_LOOK_S
                 look_at = min(look_at, now + _LAST_LOOK_S) if now < look_at else now
             if now >= look_at or self.is_closed:
-                cost = self._seek(now - began)
+                cost = self._seek()
                 pause = min(_LAST_LOOK_S, max(pause * 1.5, 10 * cost))
                 if self._watch is not None and self._watch.sleeper != sleeper:
                     sleeper, pause = self._watch.sleeper, _FIRST_LOOK_S  # confirm a new sleep soon
@@ -280,17 +304,20 @@ class Session:
             self._pump(min(left, _LAST_LOOK_S))
         return self.screen()
 
-    def _seek(self, waited_s: float) -> float:
+    def _seek(self) -> float:
         """Look for the reader, or ask PID 1 to; returns what that cost, in seconds."""
         began = self._clock()
+        # Half a line wakes nobody in canonical mode, where the terminal itself echoes it.
+        echoed = 0 < self._unechoed <= self._output.size
+        quiet_s, patience = self._quiet_s(), self._patience
         if self._watch is not None:
-            # Half a line wakes nobody in canonical mode, where the terminal itself echoes it.
-            echoed = 0 < self._unechoed <= self._output.size
-            if echoed or self._quiet_s() >= self._patience.stale_s:
+            if echoed or quiet_s >= patience.stale_s:
                 self._watch.disarm()
             self._look()
-        elif self._hints and not self._asked and waited_s >= self._patience.hint_after_s:
-            self._ask()
+        elif self._hints:
+            if echoed or quiet_s >= (patience.stale_s if self._hint.stirred else patience.unheard_s):
+                self._hint.disarm()
+            self._hint.seek()
         return self._clock() - began
 
     def _look(self) -> int:
@@ -312,10 +339,6 @@ class Session:
             return watch.look()
         return 1
 
-    def _ask(self) -> None:
-        self._asked, self._marks.hints = True, 0  # an older question may be answered only now
-        self._wire.ask_for_hint()
-
     def _evidence(self) -> Evidence:
         marks = self._marks
         return Evidence(
@@ -325,7 +348,7 @@ class Session:
             owed=self._owed,
             shell_tells=marks.seen_commands,
             sightings=self._sightings(),
-            hinted=self._watch is None and marks.hints > 0,
+            answers=0 if self._watch is not None else self._hint.answers,
             blind=self._watch is None and not self._hints,
             quiet_s=self._quiet_s(),
         )
@@ -402,13 +425,27 @@ class Session:
         chunk = self._take_local() if self._local else self._take()
         if not chunk:
             return False
-        self._last_byte = self._clock()
         chunk = self._marks.feed(chunk)
+        if chunk or self._marks.hint_at is None:
+            self._last_byte = (
+                self._clock()
+            )  # a hint alone is no output: asking again must not break the silence
+        self._tell_hint(chunk)
         if chunk:
             self._show(chunk)
             if self._watch is not None:
                 self._watch.printed()
         return True
+
+    def _tell_hint(self, chunk: bytes) -> None:
+        """Tell what was printed and answered, in order."""
+        at = self._marks.hint_at
+        if chunk[:at]:
+            self._hint.printed()
+        if at is not None:
+            self._hint.answered(self._marks.sleep)
+            if chunk[at:]:
+                self._hint.printed()
 
     def _take(self) -> bytes:
         try:

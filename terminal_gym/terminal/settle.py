@@ -24,6 +24,7 @@ from terminal_gym.trusted_runtime.guest import blocked_reader
 
 _NAP_S = 0.25  # a timeout up to this long is waited for; a longer one is a refresh, and worth no waiting
 _ESCAPE_S = 1.1  # the same after a lone Escape: curses gives the rest of a key 1 s
+_ASK_AGAIN_S = 20.0  # a question may get lost, and PID 1 looks for an answer no longer than a minute
 _LEAVING_S = 0.05  # how long script and its like wait for the last output of what they ran
 
 Fact = Literal["closed", "prompt", "reader", "hint", "silence", "deadline"]
@@ -43,10 +44,15 @@ class Patience:
     """How long to wait where a fact needs a little time, or where there is none."""
 
     prompt_s: float = 0.1  # silence after a prompt that may not be the last one, where nobody knows better
-    hint_after_s: float = 0.02  # PID 1 is asked when no prompt came in this time
-    hint_quiet_s: float = 0.003  # silence that confirms a hint
+    hint_after_s: float = (
+        0.02  # PID 1 is asked when no prompt came in this time, and again when its answer did not do
+    )
+    hint_quiet_s: float = (
+        0.003  # silence that confirms an answer; so does a second one that names the same sleep
+    )
     silence_s: float = 3.0  # last resort: neither /proc nor hints
     stale_s: float = 0.3  # a reader that slept on through what was sent counts after this time
+    unheard_s: float = 1.0  # so does PID 1's word on one, where not even an echo came back through the daemon
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Evidence:
     owed: int = 0  # lines typed, each of which may bring a prompt
     shell_tells: bool = False  # this shell marks where a command begins
     sightings: int = 0  # consecutive looks that met the same sleeping reader
-    hinted: bool = False  # PID 1 spoke
+    answers: int = 0  # consecutive answers of PID 1 that named the same sleeping reader
     blind: bool = False  # neither /proc nor hints work here
     quiet_s: float = 0.0  # seconds since the last byte, or since the sending
 
@@ -79,7 +85,7 @@ def decide(seen: Evidence, patience: Patience) -> Fact | None:
 def _waiting(seen: Evidence, patience: Patience) -> Fact | None:
     if seen.sightings >= 2:
         return "reader"
-    if seen.hinted and seen.quiet_s >= patience.hint_quiet_s:
+    if seen.answers >= 2 or (seen.answers and seen.quiet_s >= patience.hint_quiet_s):
         return "hint"
     if seen.blind and seen.quiet_s >= patience.silence_s:
         return "silence"
@@ -162,3 +168,65 @@ class ReaderWatch:
             if slept_s < timeout_s + 0.01 <= self._nap_s + 0.01:
                 return True
         return slept_s < _LEAVING_S and blocked_reader.keeps_empty_terminal(pid)
+
+
+class HintWatch:
+    """Asks PID 1 who is blocked, and tells an answer to what was sent from one to what was asked before.
+
+    Question, answer and what we type take different ways through a daemon: an answer can arrive a step late, and a
+    question can be answered before what was typed has reached the terminal. So an answer names the sleep it saw. It
+    counts if that is not the sleep of before the sending, something was printed since, and it is the last thing
+    printed, or a second one agrees.
+
+    Args:
+        ask: Has PID 1 answer once, when the foreground process is blocked.
+        pause_s: Seconds after a sending, and after an answer that does not do, before it is asked.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, ask: Callable[[], None], *, pause_s: float, clock: Callable[[], float] = time.monotonic
+    ):
+        self._ask, self._pause_s, self._clock = ask, pause_s, clock
+        self._armed = self._named = b""
+        self._is_open, self._ask_at = False, clock()
+        self._same, self._is_last = 0, True
+        self.stirred = True  # something was printed since the sending
+
+    def arm(self) -> None:
+        """Remember who slept last; call it before sending."""
+        self._armed = self._named or self._armed
+        self._named, self._same, self.stirred = b"", 0, False
+        self._is_open, self._ask_at = False, self._clock() + self._pause_s
+
+    def disarm(self) -> None:
+        """Count also the reader that has slept all along."""
+        self._armed, self.stirred = b"", True
+
+    def answered(self, sleep: bytes) -> None:
+        """Take note of an answer, also of one that nobody waits for: that one tells who slept before."""
+        if not self._is_open and not self._named:
+            self._armed = sleep
+            return
+        self._same = self._same + 1 if sleep == self._named else 1
+        self._named, self._is_last = sleep, True
+        self._is_open, self._ask_at = False, self._clock() + self._pause_s
+
+    def printed(self) -> None:
+        """Take note of output; what was answered before the first of it is about the time before the sending."""
+        if not self.stirred and self._named:
+            self._armed, self._named, self._same = self._named, b"", 0
+        self._is_last, self.stirred = False, True
+
+    @property
+    def answers(self) -> int:
+        """How many answers in a row count."""
+        counts = self.stirred and self._named != self._armed and (self._is_last or self._same >= 2)
+        return self._same if counts else 0
+
+    def seek(self) -> None:
+        """Ask, where the last answer did not do and some time has passed since."""
+        now = self._clock()
+        if now >= self._ask_at and not self.answers:
+            self._is_open, self._ask_at = True, now + _ASK_AGAIN_S
+            self._ask()

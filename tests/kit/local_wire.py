@@ -107,18 +107,22 @@ class LocalWire:
         self._child.close(force=True)
 
     def _answer(self) -> None:
-        before = None
+        is_open, before = False, None
         while not self._closed.wait(0.002):
-            if not self._wanted.is_set():
-                before = None
+            if (
+                self._wanted.is_set()
+            ):  # as PID 1 does, begin anew: none of our questions is lost in an older one
+                self._wanted.clear()
+                is_open, before = True, None
+            if not is_open:
                 continue
             seen = blocked_reader.find(self._child.pid)
             if seen is not None and seen == before:
-                self._wanted.clear()
+                is_open = False
                 try:
                     fd = os.open(f"/proc/{self._child.pid}/fd/0", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
                 except OSError:
                     return
-                os.write(fd, b"\x1b]6973;%s;waiting\x07" % self._nonce.encode())
+                os.write(fd, b"\x1b]6973;%s;waiting;%d.%d\x07" % (self._nonce.encode(), *seen))
                 os.close(fd)
             before = seen

@@ -194,6 +194,18 @@ def test_bash_gives_output_and_exit_code(
         assert env.step("echo again")[0]["output"] == "again\n"
 
 
+def test_a_command_that_outlived_its_step_may_have_ended_before_the_next(
+    task: Task, fake: FakeRuntime
+) -> None:
+    with made(task, fake, action_mode="bash", step_s=0.2) as env:
+        env.reset()
+        _, _, _, _, info = env.step("sleep 0.5")
+        assert info["settled_by"] == "deadline"
+        env.session.wait(lambda quiet_s: env.session.is_at_prompt(), deadline_s=10)
+        observation, *_ = env.step("echo hi; (exit 3)")
+        assert (observation["output"], observation["exit_code"]) == ("hi\n", 3)
+
+
 def test_bash_answers_a_program_that_waits(task: Task, fake: FakeRuntime) -> None:
     with made(task, fake, action_mode="bash", step_s=0.3) as env:
         env.reset()

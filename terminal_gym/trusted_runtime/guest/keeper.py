@@ -182,11 +182,14 @@ def _reap(shell: int) -> None:
 
 
 class _Hint:
-    """Prints once, on request, that the foreground process waits for input: seen twice, not having run between."""
+    """Prints once, on request, that the foreground process waits for input: seen twice, not having run between.
+
+    The message names the sleep by process and context switches, so that an answer that comes late is known as such.
+    """
 
     def __init__(self, shell: int, nonce: str):
         self._shell = shell
-        self._message = f"\x1b]6973;{nonce};waiting\x07".encode()
+        self._nonce = nonce
         self._until = 0.0
         self._seen: tuple[int, int] | None = None
         self._reader: ModuleType | None = None
@@ -210,7 +213,7 @@ class _Hint:
             found = None
         if found is not None and found == self._seen:
             self.pause_s = 0.0
-            console.write(self._message)
+            console.write(b"\x1b]6973;%s;waiting;%d.%d\x07" % (self._nonce.encode(), *found))
         elif time.monotonic() > self._until:
             self.pause_s = 0.0
         else:

@@ -281,30 +281,35 @@ class SlowRelay:
             end.close()
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.15])
-def test_behind_a_slow_daemon_nothing_is_early(delay_s: float, wire: LocalWire) -> None:
+@pytest.mark.parametrize("waits", ["reader", "hint"])
+@pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.05, 0.15])
+def test_behind_a_slow_daemon_nothing_is_early(delay_s: float, waits: str, tmp_path: Path) -> None:
+    (tmp_path / ".profile").write_text("PS1='$ '\n")
+    wire = LocalWire("bash", tmp_path, nonce=NONCE, sees_proc=waits == "reader", hints=waits == "hint")
     wire.stream.delaybeforesend = None
     relay = SlowRelay(wire, delay_s)
     session = Session(relay, nonce=NONCE)
     session.open(10)
-    assert session.sources == ("reader",)
+    assert session.sources == (waits,)
     for keys, fact, shows in (
         (b"echo hi\n", "prompt", r"\nhi\n\$ $"),
+        (b"sleep 0.1; (exit 5)\n", "prompt", r"\$ $"),
         (b"echo a\nsleep 0.2\necho b\n", "prompt", r"\nb\n\$ $"),
-        (b"python3 -q\n", "reader", r">>> $"),
-        (b"print(6 * 7)\n", "reader", r"\n42\n>>> $"),
-        (b"import time; time.sleep(0.2); print(6 * 7)\n", "reader", r"\n42\n>>> $"),
+        (b"python3 -q\n", waits, r">>> $"),
+        (b"print(6 * 7)\n", waits, r"\n42\n>>> $"),
+        (b"import time; time.sleep(0.2); print(6 * 7)\n", waits, r"\n42\n>>> $"),
         (b"exit()\n", "prompt", r"\$ $"),
-        (b"read -p 'name? ' x\n", "reader", r"\nname\? $"),
-        (b"half", "reader", r"half$"),
+        (b"read -p 'name? ' x\n", waits, r"\nname\? $"),
+        (b"half", waits, r"half$"),
         (b"\n", "prompt", r"\$ $"),
-        (b"echo part", "reader", r"part$"),
+        (b"echo part", waits, r"part$"),
         (b"\n", "prompt", r"part\n\$ $"),
     ):
         session.send(keys)
         assert session.settle(deadline_s=10).fact == fact, (keys, session.text())
         assert re.search(shows, session.text()), (keys, session.text())
     relay.close()
+    wire.close()
 
 
 def test_silence_is_the_last_resort(tmp_path: Path) -> None:

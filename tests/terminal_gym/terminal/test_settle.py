@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from terminal_gym.terminal import settle
-from terminal_gym.terminal.settle import Evidence, Patience, decide, lines_in
+from terminal_gym.terminal.settle import Evidence, HintWatch, Patience, decide, lines_in
 
 PATIENCE = Patience()
 
@@ -20,13 +20,14 @@ PATIENCE = Patience()
         (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0), None),
         (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, shell_tells=True), None),
         (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, shell_tells=True, blind=True), "prompt"),
-        (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, hinted=True), "prompt"),
+        (Evidence(prompts=1, at_prompt=True, owed=2, quiet_s=1.0, answers=1), "prompt"),
         (Evidence(prompts=1, at_prompt=True, owed=2, sightings=2), "prompt"),
         (Evidence(prompts=1, at_prompt=False, owed=2, sightings=2), "reader"),
         (Evidence(sightings=1, quiet_s=1.0), None),
         (Evidence(sightings=2), "reader"),
-        (Evidence(hinted=True), None),
-        (Evidence(hinted=True, quiet_s=0.01), "hint"),
+        (Evidence(answers=1), None),
+        (Evidence(answers=1, quiet_s=0.01), "hint"),
+        (Evidence(answers=2), "hint"),
         (Evidence(quiet_s=10.0, blind=True), "silence"),
         (Evidence(quiet_s=0.5, blind=True), None),
     ],
@@ -43,7 +44,7 @@ def test_decision(seen: Evidence, fact: str | None) -> None:
         owed=st.integers(0, 3),
         shell_tells=st.booleans(),
         sightings=st.integers(0, 1),
-        hinted=st.just(False),
+        answers=st.just(0),
         blind=st.just(False),
         quiet_s=st.floats(0, 1e9),
     )
@@ -89,3 +90,114 @@ def test_a_reader_that_left_while_it_was_asked_about_is_no_reader(
     monkeypatch.setattr(settle.blocked_reader, "keeps_empty_terminal", lambda _pid: False)
     watch = settle.ReaderWatch(1, local=True)
     assert [watch.look(), watch.look()][-1] == sightings
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asked_watch() -> tuple[HintWatch, list[float], Clock]:
+    """A watch that was armed, has seen an echo, and has asked."""
+    clock, asked = Clock(), list[float]()
+    watch = HintWatch(lambda: asked.append(clock.now), pause_s=0.02, clock=clock)
+    watch.arm()
+    watch.printed()
+    watch.seek()
+    assert asked == []  # too soon
+    clock.now = 0.02
+    watch.seek()
+    assert asked == [0.02]
+    return watch, asked, clock
+
+
+def test_an_answer_counts_where_nothing_came_after_it() -> None:
+    watch, asked, clock = asked_watch()
+    watch.answered(b"7.1")
+    assert watch.answers == 1
+    clock.now = 9.0
+    watch.seek()
+    assert asked == [0.02]  # it did
+    watch.printed()
+    assert watch.answers == 0
+
+
+def test_a_second_answer_on_the_same_sleep_counts_whatever_is_printed() -> None:
+    watch, asked, clock = asked_watch()
+    watch.answered(b"7.1")
+    watch.printed()
+    clock.now += 0.02
+    watch.seek()
+    assert len(asked) == 2
+    watch.answered(b"7.1")
+    watch.printed()
+    assert watch.answers == 2
+
+
+def test_another_sleep_begins_anew() -> None:
+    watch, _, _ = asked_watch()
+    for sleep in (b"7.1", b"7.2"):
+        watch.answered(sleep)
+        watch.printed()
+    assert watch.answers == 0
+    watch.answered(b"7.3")
+    assert watch.answers == 1
+
+
+def test_the_sleep_of_before_the_sending_does_not_count() -> None:
+    watch, _, clock = asked_watch()
+    watch.answered(b"7.1")
+    watch.arm()
+    watch.printed()
+    clock.now += 0.02
+    watch.seek()
+    watch.answered(b"7.1")
+    assert watch.answers == 0
+    watch.disarm()
+    assert watch.answers == 1
+
+
+def test_an_answer_that_nobody_waits_for_tells_who_slept_before() -> None:
+    watch, _, clock = asked_watch()
+    watch.arm()
+    watch.answered(b"7.1")
+    watch.printed()
+    clock.now += 0.02
+    watch.seek()
+    watch.answered(b"7.1")
+    assert watch.answers == 0
+    watch.answered(b"8.4")
+    assert watch.answers == 1
+
+
+def test_what_was_answered_before_the_first_echo_was_true_before_it() -> None:
+    watch, _, clock = asked_watch()
+    watch.arm()
+    clock.now += 0.02
+    watch.seek()
+    watch.answered(b"7.1")
+    assert watch.answers == 0  # nothing printed: nobody knows whether it was typed yet
+    clock.now += 0.02
+    watch.seek()
+    watch.answered(b"7.1")
+    assert watch.answers == 0
+    watch.printed()
+    clock.now += 0.02
+    watch.seek()
+    watch.answered(b"7.1")
+    assert watch.answers == 0
+    clock.now += 0.02
+    watch.seek()
+    watch.answered(b"7.2")
+    assert watch.answers == 1
+
+
+def test_a_lost_question_is_asked_again() -> None:
+    watch, asked, clock = asked_watch()
+    clock.now = 15.0
+    watch.seek()
+    clock.now = 25.0
+    watch.seek()
+    assert asked == [0.02, 25.0]
