@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 END, PAD, BEGIN = "<|im_end|>", "<|endoftext|>", "<|im_start|>"
-SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 TEMPLATE = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' }}"
     "{%- if m.role == 'assistant' %}{% generation %}{{- m.content + '<|im_end|>' }}{% endgeneration %}{{- '\n' }}"
@@ -78,11 +81,11 @@ def recall_text(rng: random.Random, words: list[str]) -> str:
 
     Facts ("<words> 1234 <words> 5678") come first, then some of them again, in another order.
     """
-    facts = [
-        [*rng.choices(words, k=rng.randint(0, 2)), str(rng.randrange(1000, 10_000)), *rng.choices(words, k=rng.randint(0, 2)),
-         str(rng.randrange(1000, 10_000))]
-        for _ in range(rng.randint(2, 4))
-    ]  # fmt: skip
+
+    def named() -> list[str]:
+        return [*rng.choices(words, k=rng.randint(0, 2)), str(rng.randrange(1000, 10_000))]
+
+    facts = [[*named(), *named()] for _ in range(rng.randint(2, 4))]
     again = rng.choices(facts, k=rng.randint(3, 6))
     return "\n".join(" ".join(fact) for fact in [*facts, *again]) + "\n"
 
@@ -111,7 +114,7 @@ def pretrain(
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
         if step % 100 == 99:
             say(f"step {step + 1}: loss {sum(losses[-100:]) / 100:.3f}")
     return losses
