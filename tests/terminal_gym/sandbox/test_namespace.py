@@ -164,7 +164,10 @@ def test_without_bubblewrap(runtime: Namespace, tmp_path: Path, monkeypatch: pyt
     assert said(runtime, "ls -id / /.. /root/.. | awk '{print $1}' | sort -u | wc -l").strip() == "1"
     assert "CapBnd:\t00000000000404fb" in said(runtime, "cat /proc/1/status")
     assert said(runtime, "test -c /dev/null && echo yes") == "yes\n"
-    assert said(runtime, "find /proc/sys -type f -writable | wc -l; cat /proc/keys | wc -c").split() == ["0", "0"]
+    assert said(runtime, "find /proc/sys -type f -writable | wc -l; cat /proc/keys | wc -c").split() == [
+        "0",
+        "0",
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, so it starts as root")
