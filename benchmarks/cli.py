@@ -1,4 +1,4 @@
-"""`tgym bench …`: how fast, beside the bare floor of the same machine. Runs from an editable checkout."""
+"""`tgym bench …`: how good, and how fast beside the bare floor of the same machine. Runs from an editable checkout."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.evaluate import run_terminal_bench
+from benchmarks.report import run_report
 from benchmarks.speed import run_store, suite
 from benchmarks.speed.clock import Measured, save
 
 app = typer.Typer(name="bench", help="Benchmarks. They never run in the tests.", no_args_is_help=True)
 RESULTS = Path(__file__).parent / "results"
+app.command("terminal-bench")(run_terminal_bench)
+app.command("report")(run_report)
 
 
 @app.callback()

@@ -105,7 +105,7 @@ def rollout(
             retry_broken=retry_broken,
             log=say,
         ) as ready:
-            interrupted = _run(ready, progress)
+            interrupted = play_shown(ready, progress)
     run = Run(folder)
     report(run, planned=len(job.tasks) * job.attempts, json=json)
     if interrupted:
@@ -225,8 +225,11 @@ class Stoppable(Protocol):
     def abort(self) -> None: ...
 
 
-def _run(ready: Stoppable, progress: Progress) -> bool:
-    """Run; returns whether Ctrl-C ended it. The first lets running episodes end, the second removes them."""
+def play_shown(ready: Stoppable, progress: Progress) -> bool:
+    """Run a rollout and show how it goes; returns whether Ctrl-C ended it.
+
+    The first lets running episodes end, the second removes them.
+    """
     pressed = 0
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:

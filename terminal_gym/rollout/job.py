@@ -6,7 +6,7 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from terminal_gym.errors import BadSetting
 from terminal_gym.llm.chat import ChatModel, open_model
 from terminal_gym.rollout.engine import Bounds, Engine, Watcher
 from terminal_gym.rollout.images import ImageShelf
-from terminal_gym.rollout.plan import Attempt, Retries, remaining
+from terminal_gym.rollout.plan import Attempt, Retries, overridden, remaining
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
@@ -38,6 +38,11 @@ class Job:
     )  # never a key: the environment holds those
     seed: int | None = None
     max_steps: int | None = None
+    namespace: str | None = None  # of tasks that are given by their folders; None: the usual one
+    override: Mapping[str, float] | None = None  # of the tasks' own limits, as `overridden` takes it
+    labels: Mapping[str, Any] | None = (
+        None  # what the run is for, e.g. the benchmark's name; never interpreted
+    )
 
     @classmethod
     def of(cls, refs: Iterable[str], *, agent: str, attempts: int = 1, **settings: Any) -> Job:
@@ -50,8 +55,12 @@ class Job:
         """
         if attempts < 1:
             raise BadSetting(f"{attempts} attempts; give each task one or more.")
-        hashes = {ref: find_task(ref).content_hash() for ref in refs}
-        return cls(tasks=hashes, agent=agent, attempts=attempts, **settings)
+        job = cls(tasks={}, agent=agent, attempts=attempts, **settings)
+        return replace(job, tasks={ref: job.find(ref).content_hash() for ref in refs})
+
+    def find(self, ref: str) -> Task:
+        """Return the task of one of its references, with its own limits; raises as `find_task` does."""
+        return find_task(ref) if self.namespace is None else find_task(ref, namespace=self.namespace)
 
     @classmethod
     def from_run(cls, run: Run) -> Job:
@@ -73,13 +82,13 @@ class Job:
         """
         found: dict[str, Task] = {}
         for ref, known in self.tasks.items():
-            task = find_task(ref)
+            task = self.find(ref)
             if task.content_hash() != known:
                 advice = "Restore it, or start a new run."
                 raise BadSetting(f"{ref} has changed since the run began: {task.content_hash()}. {advice}")
             if str(task.ref) in found:
                 raise BadSetting(f"Two tasks are named {task.ref}. Rename one folder.")
-            found[str(task.ref)] = task
+            found[str(task.ref)] = overridden(task, self.override or {})
         return found
 
     def open_agent(self, model: ChatModel | None) -> Agent:

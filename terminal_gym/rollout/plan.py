@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from terminal_gym import errors
+from terminal_gym.tasks.harness import ScriptSpec
 from terminal_gym.tasks.task import Task
 
 Blame = Literal["task", "machine", "provider", "disk", "caller"]
@@ -18,6 +20,7 @@ BASES: tuple[tuple[type[Exception], Blame], ...] = (
     (errors.StoreError, "disk"),
     (errors.UsageError, "caller"),
 )
+OVERRIDES = ("agent_s", "verifier_s", "multiplier")
 Next = Literal["retry", "record", "quarantine", "stop"]
 
 
@@ -54,6 +57,50 @@ def remaining(tasks: Mapping[str, Task], *, attempts: int, done: Set[tuple[str, 
     by_image = sorted(tasks, key=lambda ref: images[tasks[ref].image.name])
     wanted = (Attempt(ref, k) for ref in by_image for k in range(attempts))
     return tuple(attempt for attempt in wanted if (attempt.task, attempt.k) not in done)
+
+
+def overridden(task: Task, override: Mapping[str, float]) -> Task:
+    """Return the task with other time limits than its own.
+
+    Args:
+        task: As its author wrote it.
+        override: `agent_s` and `verifier_s` replace its limits, `multiplier` then stretches both. Empty: its own hold.
+
+    Raises:
+        BadSetting: Another name, or a number that is not above 0.
+    """
+    for name, value in override.items():
+        if name not in OVERRIDES:
+            raise errors.BadSetting(f"{name!r} cannot be overridden; {', '.join(OVERRIDES)} can.")
+        if not (value > 0 and math.isfinite(value)):
+            raise errors.BadSetting(f"{name} is {value!r}; it must be a number above 0.")
+    if not override:
+        return task
+    agent_s, verifier_s = override.get("agent_s"), override.get("verifier_s")
+    factor = override.get("multiplier", 1.0)
+
+    def agent(own: float) -> float:
+        return (own if agent_s is None else agent_s) * factor
+
+    def script(own: ScriptSpec) -> ScriptSpec:
+        return replace(own, timeout_s=(own.timeout_s if verifier_s is None else verifier_s) * factor)
+
+    limits = task.limits
+    verifier = (limits.verifier_s if verifier_s is None else verifier_s) * factor
+    steps = tuple(
+        replace(
+            step,
+            script=script(step.script),
+            agent_s=None if step.agent_s is None else agent(step.agent_s),
+        )
+        for step in task.steps
+    )
+    return replace(
+        task,
+        limits=replace(limits, agent_s=agent(limits.agent_s), verifier_s=verifier),
+        script=None if task.script is None else script(task.script),
+        steps=steps,
+    )
 
 
 def blame_of(reason: str) -> Blame:

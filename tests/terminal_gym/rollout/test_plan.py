@@ -5,9 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.folders import task_folder
 
-from terminal_gym.rollout.plan import Attempt, Blame, Retries, blame_of, next_after, remaining, seed_of
+from terminal_gym.errors import BadSetting
+from terminal_gym.rollout.plan import (
+    Attempt,
+    Blame,
+    Retries,
+    blame_of,
+    next_after,
+    overridden,
+    remaining,
+    seed_of,
+)
 from terminal_gym.tasks.catalogue import read_folder
-from terminal_gym.tasks.task import ImageRecipe, Task
+from terminal_gym.tasks.harness import ScriptSpec, TaskStep
+from terminal_gym.tasks.task import ImageRecipe, Limits, Task
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +90,25 @@ def test_seeds_are_of_the_attempt() -> None:
     assert len(seeds) == 12
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert seed_of(Attempt("a", 0), seed=7) == seed_of(Attempt("a", 0), seed=7)
+
+
+def test_an_override_changes_every_time_and_nothing_else(tasks: dict[str, Task]) -> None:
+    script = ScriptSpec("/tests/run-tests.sh", timeout_s=50.0)
+    steps = (TaskStep("one", "Do.", script, agent_s=10.0), TaskStep("two", "Do.", script))
+    own = replace(tasks["a"], limits=Limits(agent_s=100.0, verifier_s=40.0), script=script, steps=steps)
+    assert overridden(own, {}) is own
+    told = overridden(own, {"agent_s": 20.0, "multiplier": 3.0})
+    assert (told.limits.agent_s, told.limits.verifier_s) == (60.0, 120.0)
+    assert [step.agent_s for step in told.steps] == [60.0, None]
+    assert {told.script.timeout_s if told.script else 0, *(s.script.timeout_s for s in told.steps)} == {150.0}
+    assert replace(told, limits=own.limits, script=own.script, steps=own.steps) == own
+
+
+@pytest.mark.parametrize(
+    "override", [{"agent_s": 0.0}, {"multiplier": float("inf")}, {"memory_mb": 9.0}], ids=str
+)
+def test_an_override_that_makes_no_sense_is_refused(
+    tasks: dict[str, Task], override: dict[str, float]
+) -> None:
+    with pytest.raises(BadSetting):
+        overridden(tasks["a"], override)
