@@ -365,7 +365,10 @@ class Container:
         with self._engine.calling(f"read {path} from", sandbox=self.name):
             try:
                 answer = self._engine.get(f"/containers/{self.id}/archive", {"path": path})
-            except NotFound:
+            except APIError as error:
+                # Podman says it with a 500 where the file vanished while it was looked at.
+                if error.status_code != 404 and "no such file" not in str(error.explanation):
+                    raise
                 self._engine.client.inspect_container(self.id)  # or is it the container that is gone?
                 return None
             with answer:
