@@ -54,7 +54,7 @@ def store(
     repeats: Annotated[int, typer.Option(min=3, help="Turns that count, for each contender.")] = 7,
     out: Annotated[Path, typer.Option(help="Raw numbers as JSON.")] = RESULTS / "store.json",
 ) -> None:
-    """Measure storing a trajectory, opening a run of many, and exporting it to Parquet."""
+    """Measure storing a trajectory, opening and listing a run of many, and exporting it to Parquet."""
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         run_store.fill(Path(folder) / "run", count, say=lambda text: console.print(text, style="dim"))
@@ -62,6 +62,7 @@ def store(
             "store one, no token ids": run_store.appending(repeats * 5, ids=False),
             "store one, with token ids": run_store.appending(repeats * 5, ids=True),
             f"open {count:,}": run_store.opening(Path(folder) / "run", repeats),
+            f"list {count:,}": run_store.listing(Path(folder) / "run", repeats),
             f"export {count:,}": run_store.exporting(Path(folder) / "run"),
         }
     for title, rows in tables.items():

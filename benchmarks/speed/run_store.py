@@ -1,18 +1,24 @@
 """What does a run folder cost: storing a trajectory, opening and listing 50,733 of them, exporting them to Parquet?
 
+Listing is what `tgym view` answers over HTTP, on a connection that is open already.
+
 The floor of storing is one write of as many bytes, and a sync.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import random
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +131,55 @@ def opening(folder: Path, repeats: int) -> dict[str, Measured]:
         "read one": lambda: milliseconds(lambda: run.read(next(at))),
     }
     return interleave(contenders, repeats=repeats, warm_up=1)
+
+
+def listing(folder: Path, repeats: int) -> dict[str, Measured]:
+    """Return milliseconds until the viewer has answered: sums, a first page, and pages that are sorted and searched."""
+    pages = {
+        "first page": "/api/attempts?limit=100",
+        "sorted by tokens": "/api/attempts?limit=100&sort=tokens&descending=true",
+        "searched and sorted": "/api/attempts?limit=100&text=made-up-4&status=failed&sort=task",
+        "tasks, hardest first": "/api/tasks?limit=10&sort=rate",
+        "sums and charts": "/api/run",
+    }
+    with _viewing(folder) as line:
+
+        def asked(path: str) -> float:
+            return milliseconds(lambda: _get(line, path))
+
+        contenders: dict[str, Turn] = {
+            name: (lambda path=path: asked(path))  # type: ignore[misc]
+            for name, path in pages.items()
+        }
+        return interleave(contenders, repeats=repeats, warm_up=1)
+
+
+@contextmanager
+def _viewing(folder: Path) -> Iterator[http.client.HTTPConnection]:
+    import uvicorn
+
+    from terminal_gym.viewer.app import viewer
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = uvicorn.Config(viewer(folder), log_level="warning", lifespan="off", ws="none")
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            port = listener.getsockname()[1]
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as line:
+                yield line
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _get(line: http.client.HTTPConnection, path: str) -> None:
+    line.request("GET", path)
+    answer = line.getresponse()
+    body = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"{path}: {answer.status} {body[:200]!r}")
 
 
 def exporting(folder: Path) -> dict[str, Measured]:

@@ -44,19 +44,23 @@ def sealed(cells: Mapping[str, object], *, after: str) -> tuple[bytes, str]:
     return body + _SEAL + chain.encode() + b'"}\n', chain
 
 
-def read_lines(path: Path) -> Lines:
+def read_lines(path: Path, *, size: int = 0, chain: str = "") -> Lines:
     """Return the intact lines; a torn tail, as a crash leaves it, is left out.
 
+    Args:
+        path: A file that is not there has no lines.
+        size: Where to begin, if not at the first line: the offset after a line that was read before.
+        chain: The chain of that line.
+
     Raises:
-        ForgedRecord: A whole line is not what was written there.
+        ForgedRecord: A whole line is not what was written there; its number counts from where the reading began.
         StoreError: The file cannot be read.
     """
     try:
-        data = path.read_bytes() if path.exists() else b""
+        data = _bytes_from(path, size)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
     rows, chains, ends = list[dict[str, Any]](), list[str](), list[int]()
-    chain, size = "", 0
     pieces = data.split(b"\n")
     for number, line in enumerate(pieces[:-1], 1):
         cells = _opened(line, chain)
@@ -70,6 +74,14 @@ def read_lines(path: Path) -> Lines:
         chains.append(chain)
         ends.append(size)
     return Lines(tuple(rows), tuple(chains), tuple(ends))
+
+
+def _bytes_from(path: Path, size: int) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(size)
+        return file.read()
 
 
 _ADVICE = "Restore the file from a copy, or start a new run folder."

@@ -79,8 +79,28 @@ class Run:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         self.settings = _settings(self.folder)
-        self.rows = _rows(read_lines(self.folder / INDEX).rows)
-        self.standing: Mapping[tuple[str, int], Row] = {row.key: row for row in self.rows}
+        self.rows: tuple[Row, ...] = ()
+        self.standing: Mapping[tuple[str, int], Row] = {}
+        self._read: tuple[int, str] = (0, "")  # (size, chain) of the index as far as it was read
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Take in what was written since, without reading the rest again; returns the number of new rows.
+
+        Raises:
+            ForgedRecord: A line of the index is not what was written, or some are gone.
+        """
+        size, chain = self._read
+        path = self.folder / INDEX
+        if size and (not path.exists() or path.stat().st_size < size):
+            raise ForgedRecord(f"{path} is shorter than it was: lines are gone. Open the run again.")
+        lines = read_lines(path, size=size, chain=chain)
+        new = _rows(lines.rows)
+        if new:
+            self._read = lines.ends[-1], lines.chains[-1]
+            self.rows += new
+            self.standing = {**self.standing, **{row.key: row for row in new}}
+        return len(new)
 
     def __len__(self) -> int:
         """Return the number of attempts on record."""

@@ -42,6 +42,9 @@ def tgym(*words: str | Path) -> int:
         ["tasks", "show", "no-such-task"],
         ["tasks", "list", "--catalogue", "/no/such/folder"],
         ["reap", "--runtime", "dokcer"],
+        ["view", "./nowhere", "--no-open"],
+        ["view", str(HELLO), "--no-open"],
+        ["view", "--port", "70000"],
     ],
     ids=" ".join,
 )
