@@ -70,6 +70,43 @@ def store(
     save(out, "run_store", tables)
 
 
+@app.command()
+def learning(
+    out: Annotated[Path, typer.Option(help="Where everything is kept; gone on with where it was begun.")],
+    size: Annotated[
+        str, typer.Option(help="full, small (fewer attempts and tasks) or pilot (does it run).")
+    ] = "full",
+    seeds: Annotated[str, typer.Option(help="Which seeds, one after the other.")] = "0,1,2",
+    parts: Annotated[
+        str, typer.Option(help="Of base, sft, blind, rft and more, in this order for each seed.")
+    ] = "base,sft,blind,rft,more",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so long; the same command goes on.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Episodes at once.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write report.md, results.json and results.png there: of what is whole so far."),
+    ] = None,
+) -> None:
+    """Does the whole loop make a policy better? Teacher, SFT, live rollouts, RFT, and a blind student; resumable."""
+    from benchmarks.learning import suite  # not above: it needs torch, and other benchmarks do not
+
+    console = Console()
+    suite.run(
+        out,
+        size=size,
+        seeds=suite.numbers(seeds),
+        parts=[part.strip() for part in parts.split(",") if part.strip()],
+        minutes=minutes,
+        concurrency=concurrency,
+        threads=threads,
+        report_to=report,
+        say=lambda text: console.print(text, style="dim", highlight=False),
+    )
+
+
 def _table(title: str, rows: dict[str, Measured]) -> Table:
     table = Table(title=title)
     for heading in ("", "median", "p90", "unit", "over floor"):

@@ -39,6 +39,7 @@ class Bash:
         model: Whom to ask.
         tools: "fenced" blocks in the text, or "native" calls.
         output_bytes: Shown of a command's output, the middle left out.
+        brief: Say the task alone, without the rules: for a model that was trained on them.
         sampling: How replies are sampled; None: as the model was made.
     """
 
@@ -50,12 +51,13 @@ class Bash:
         *,
         tools: Literal["fenced", "native"] = "fenced",
         output_bytes: int = 10_000,
+        brief: bool = False,
         sampling: Sampling | None = None,
     ):
         if tools not in ("fenced", "native"):
             raise BadSetting(f"tools is {tools!r}; it must be 'fenced' or 'native'.")
         self._model, self._native, self._sampling = model, tools == "native", sampling
-        self._output_bytes = output_bytes
+        self._output_bytes, self._brief = output_bytes, brief
         self._forget()
 
     def _forget(self) -> None:
@@ -81,6 +83,8 @@ class Bash:
 
     def _told(self, seen: Observation) -> str:
         if not self._talk.messages:
+            if self._brief:
+                return self._instruction
             name = "bash_native" if self._native else "bash"
             return prompts.filled(name, instruction=self._instruction)
         code = "unknown: it still runs, or waits for input" if seen.exit_code is None else str(seen.exit_code)

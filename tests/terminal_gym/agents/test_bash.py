@@ -45,6 +45,12 @@ def test_a_command_and_its_output(task: Task) -> None:
     assert "exit code unknown" in model.told[2]
 
 
+def test_a_brief_one_says_the_task_alone(task: Task) -> None:
+    model = ScriptedModel(block("ls"))
+    begun(task, model, brief=True).act(seen())
+    assert model.told == [task.instruction]
+
+
 @pytest.mark.parametrize(
     "text", ["```\nls\n```", "```sh\nls\n```", "```bash \nls\n```", "a\n```bash\nls\n```\n```bash\nrm x\n```"]
 )

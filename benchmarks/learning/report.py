@@ -1,0 +1,250 @@
+"""What the experiment found: numbers with intervals, three plots, and a page in words. Reads the folder only.
+
+Intervals are 95 % bootstrap intervals over tasks and seeds: seeds are drawn with replacement, then tasks within each.
+Source: pass@k as in `terminal_gym.trajectory.metrics`; Efron and Tibshirani 1993, chapter 13: the percentile interval.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from terminal_gym.trajectory.metrics import Tally, by_task, pass_at
+from terminal_gym.trajectory.store import Run
+
+KS = (1, 2, 4, 8, 16)
+MODELS = ("base", "blind", "sft", "more", "rft")
+RESAMPLES = 2000
+HALF = (0.2, 0.8)  # solve rates in practice between which a family counts as half solved
+BLIND_AT_MOST = 0.10
+Tasks = Mapping[str, Tally]
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Return the raw results of an experiment's folder, as far as it got: counts, losses, settings."""
+    seeds: dict[str, Any] = {}
+    for place in sorted(folder.glob("seed-*")):
+        runs = {run.name: _counts(run) for run in sorted(place.iterdir()) if (run / "run.json").exists()}
+        fits = {
+            file.parent.name: json.loads(file.read_text("utf-8")) for file in sorted(place.glob("*/fit.json"))
+        }
+        seeds[place.name.removeprefix("seed-")] = {"runs": runs, "fits": fits}
+    teacher = folder / "teacher"
+    return {
+        "settings": json.loads((folder / "settings.json").read_text("utf-8")),
+        "teacher": _counts(teacher) if (teacher / "run.json").exists() else {},
+        "seeds": seeds,
+    }
+
+
+def _counts(run: Path) -> dict[str, Any]:
+    rows = list(Run(run).standing.values())
+    tasks = {
+        task.partition("/")[2]: {"passed": one.passed, "failed": one.failed, "broken": one.broken}
+        for task, one in sorted(by_task(rows).items())
+    }
+    return {"tasks": tasks, "episode_seconds": round(sum(row.seconds for row in rows), 1)}
+
+
+def tallies(results: Mapping[str, Any], seed: str, run: str) -> dict[str, Tally]:
+    """Return task → tally of one run, {} where it was not made."""
+    told = results["seeds"][seed]["runs"].get(run, {"tasks": {}})
+    return {task: Tally(attempts=sum(counts.values()), **counts) for task, counts in told["tasks"].items()}
+
+
+def whole(results: Mapping[str, Any], model: str) -> dict[str, Tasks]:
+    """Return seed → tallies on the held-out tasks, for the seeds in which every planned attempt was judged."""
+    settings = results["settings"]
+    asked = {"base": "base_attempts", "blind": "blind_attempts"}.get(model, "attempts")
+    families = len({task.partition("-")[0] for task in results["teacher"].get("tasks", {})})
+    planned = settings["test"] * families
+    found: dict[str, Tasks] = {}
+    for seed in results["seeds"]:
+        told = tallies(results, seed, f"on-{model}")
+        if len(told) == planned and all(one.judged == settings[asked] for one in told.values()):
+            found[seed] = told
+    return found
+
+
+def rate(tasks: Tasks) -> float:
+    """Return pass@1."""
+    return pass_at(1, tasks) or 0.0
+
+
+def pass_at_k(k: int) -> Callable[[Tasks], float]:
+    """Return the function that gives pass@k of tasks with at least k judged attempts each."""
+    return lambda tasks: pass_at(k, tasks) or 0.0
+
+
+def interval(seeds: Mapping[str, Tasks], value: Callable[[Tasks], float]) -> tuple[float, float, float]:
+    """Return (mean over seeds, low, high) of `value`."""
+    rng = random.Random(0)
+    listed = [list(tasks.values()) for tasks in seeds.values()]
+    drawn = sorted(_mean([value(_again(rng.choice(listed), rng)) for _ in listed]) for _ in range(RESAMPLES))
+    low, high = drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
+    return _mean([value(tasks) for tasks in seeds.values()]), low, high
+
+
+def difference(first: Mapping[str, Tasks], then: Mapping[str, Tasks]) -> tuple[float, float, float]:
+    """Return (mean, low, high) of how much pass@1 rose, task by task, in the seeds that have both."""
+    rng = random.Random(0)
+    rises = [
+        [(then[seed][task].solve_rate or 0.0) - (one.solve_rate or 0.0) for task, one in first[seed].items()]
+        for seed in first
+        if seed in then
+    ]
+    drawn = sorted(
+        _mean([_mean(rng.choices(chosen, k=len(chosen))) for chosen in rng.choices(rises, k=len(rises))])
+        for _ in range(RESAMPLES)
+    )
+    low, high = drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
+    return _mean([_mean(rise) for rise in rises]), low, high
+
+
+def half_solved(results: Mapping[str, Any], seed: str) -> set[str]:
+    """Return the families that the supervised student solved neither rarely nor mostly in practice (training tasks)."""
+    families: dict[str, list[Tally]] = {}
+    for task, one in tallies(results, seed, "practice").items():
+        families.setdefault(family_of(task), []).append(one)
+    rates = {
+        name: sum(o.passed for o in ones) / max(1, sum(o.judged for o in ones))
+        for name, ones in families.items()
+    }
+    return {name for name, value in rates.items() if HALF[0] <= value <= HALF[1]}
+
+
+def only(seeds: Mapping[str, Tasks], families: Mapping[str, set[str]]) -> dict[str, Tasks]:
+    """Return the tasks of the given families, which may differ by seed."""
+    kept = {
+        seed: {task: one for task, one in tasks.items() if family_of(task) in families[seed]}
+        for seed, tasks in seeds.items()
+    }
+    return {seed: tasks for seed, tasks in kept.items() if tasks}
+
+
+def family_of(task: str) -> str:
+    """Return the family of a generated task's name."""
+    return task.partition("-")[0]
+
+
+def _again(tasks: Sequence[Tally], rng: random.Random) -> Tasks:
+    return {str(at): one for at, one in enumerate(rng.choices(tasks, k=len(tasks)))}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# ── in words ────────────────────────────────────────────────────────────────────────────────────
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Return the report in Markdown; what was not run is said, and no number stands for it."""
+    found = {model: seeds for model in MODELS if (seeds := whole(results, model))}
+    parts = [_head(results, found), _table(found)]
+    if "sft" in found:
+        parts += [_families(found), _findings(results, found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks]]) -> str:
+    settings, seeds = results["settings"], sorted({seed for each in found.values() for seed in each})
+    passed = sum(one["passed"] for one in results["teacher"]["tasks"].values())
+    unfinished = sorted(
+        f"seed {seed}: {run}"
+        for seed, told in results["seeds"].items()
+        for run in told["runs"]
+        if run.startswith("on-") and seed not in found.get(run.removeprefix("on-"), {})
+    )
+    held = settings["test"] * len({family_of(task) for task in results["teacher"]["tasks"]})
+    lines = [
+        "# The closed loop, small",
+        "",
+        f"{passed} verified trajectories of the teacher; {held} held-out tasks, {settings['attempts']} attempts at "
+        f"each; seeds with a whole result: {', '.join(seeds) or 'none'}. Written by `tgym bench learning`; see "
+        "docs/learning.md.",
+    ]
+    if unfinished:
+        lines.append(f"Begun and not finished, so not counted: {'; '.join(unfinished)}.")
+    return "\n".join(lines)
+
+
+def _table(found: Mapping[str, Mapping[str, Tasks]]) -> str:
+    lines = [
+        f"| model | seeds | {' | '.join(f'pass@{k}' for k in KS)} | broken |",
+        f"|---|---|{'---|' * (len(KS) + 1)}",
+    ]
+    for model, seeds in found.items():
+        cells = []
+        for k in KS:
+            if all((pass_at(k, tasks) is not None) for tasks in seeds.values()):
+                cells.append("{:.3f} ({:.3f} to {:.3f})".format(*interval(seeds, pass_at_k(k))))
+            else:
+                cells.append("")
+        broken = sum(one.broken for tasks in seeds.values() for one in tasks.values())
+        lines.append(f"| {model} | {len(seeds)} | {' | '.join(cells)} | {broken} |")
+    return "\n".join(lines)
+
+
+def _families(found: Mapping[str, Mapping[str, Tasks]]) -> str:
+    models = [model for model in MODELS if model in found]
+    names = list(dict.fromkeys(family_of(task) for tasks in found["sft"].values() for task in tasks))
+    lines = [f"| pass@1 by family | {' | '.join(models)} |", f"|---|{'---|' * len(models)}"]
+    for name in names:
+        cells = [
+            f"{_mean([rate(t) for t in only(found[m], {key: {name} for key in found[m]}).values()]):.2f}"
+            for m in models
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks]]) -> str:
+    lines = ["## Findings", ""]
+    sft = interval(found["sft"], rate)
+    if "base" in found:
+        base = interval(found["base"], rate)
+        shown = base[2] < 0.05 and sft[1] > 0.5
+        lines.append(
+            f"- (a) SFT on verified trajectories lifts held-out pass@1 from {_said(base)} to {_said(sft)}: "
+            f"{'a clear majority' if shown else 'NOT from about 0 to a clear majority'}."
+        )
+    if "blind" in found:
+        blind = interval(found["blind"], rate)
+        word = (
+            "so the tasks cannot be guessed"
+            if blind[0] <= BLIND_AT_MOST
+            else "MORE THAN 10 %: the tasks prove nothing"
+        )
+        lines.append(f"- The blind student solves {_said(blind)}: {word}.")
+    if "rft" in found:
+        lines.append(
+            f"- (d) RFT in live sandboxes: pass@1 rises by {_said(difference(found['sft'], found['rft']))}."
+        )
+        half = {seed: half_solved(results, seed) for seed in results["seeds"]}
+        first, then = only(found["sft"], half), only(found["rft"], half)
+        if set(first) & set(then):
+            named = "; ".join(
+                f"seed {seed}: {', '.join(sorted(names))}" for seed, names in half.items() if names
+            )
+            lines.append(
+                f"  On the families that it half solved in practice ({named}) by {_said(difference(first, then))}."
+            )
+    if "more" in found:
+        lines.append(
+            f"- Its control, as many further steps without new data: {_said(difference(found['sft'], found['more']))}."
+        )
+    missing = [name for name in MODELS if name not in found]
+    if missing:
+        lines.append(f"- Not measured here: {', '.join(missing)}.")
+    lines.append(
+        "- (c) verified against unverified and judged data, and (e) the removal of a domain: not measured here."
+    )
+    return "\n".join(lines)
+
+
+def _said(told: tuple[float, float, float]) -> str:
+    return f"{told[0]:.3f} ({told[1]:.3f} to {told[2]:.3f})"

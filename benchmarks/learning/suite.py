@@ -1,0 +1,92 @@
+"""`tgym bench learning`: which sizes there are, what runs in which order, and where the report goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.learning.experiment import Experiment, OutOfTime, Settings
+from benchmarks.learning.report import collect, page
+from benchmarks.speed.clock import machine_facts
+from terminal_gym.errors import BadSetting, UnknownName
+
+SIZES = {
+    "full": Settings(train=100, test=4, practice=20, sft_steps=1000, rft_steps=400),
+    "small": Settings(),
+    "pilot": Settings(
+        train=2, test=1, attempts=2, blind_attempts=1, base_attempts=1, sft_steps=3, practice=1, practice_attempts=1,
+        rft_steps=2,
+    ),
+}  # fmt: skip
+PARTS = ("base", "sft", "blind", "rft", "more")
+
+
+def numbers(text: str) -> list[int]:
+    """Return the seeds of "0,1,2"."""
+    try:
+        return [int(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        raise BadSetting(f"seeds is {text!r}; write whole numbers with commas between them.") from None
+
+
+def run(
+    out: Path,
+    *,
+    size: str,
+    seeds: Sequence[int],
+    parts: Sequence[str],
+    minutes: float | None,
+    concurrency: int,
+    threads: int,
+    report_to: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Run what is left of an experiment, as far as the time goes, and write the report on what is whole.
+
+    Raises:
+        UnknownName: No such size or part.
+        BadSetting: The folder was begun with another size, or a package is missing.
+        StageFailed: A command of a stage failed.
+    """
+    if size not in SIZES:
+        raise UnknownName("size", size, known=SIZES)
+    for part in parts:
+        if part not in PARTS:
+            raise UnknownName("part", part, known=PARTS)
+    _set_threads(threads)
+    ends_by = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    experiment = Experiment(out, SIZES[size], ends_by=ends_by, concurrency=concurrency, say=say)
+    try:
+        experiment.prepare()
+        for seed in seeds:
+            for part in PARTS:
+                if part in parts:
+                    getattr(experiment, part)(seed)
+    except OutOfTime as error:
+        say(str(error))
+    if report_to is not None:
+        write_report(out, report_to, size=size)
+
+
+def write_report(out: Path, to: Path, *, size: str) -> None:
+    """Write `report.md`, `results.json` and `results.png` on what is whole in the experiment at `out`."""
+    from benchmarks.learning.plots import draw
+
+    to.mkdir(parents=True, exist_ok=True)
+    results = {"size": size, "machine": machine_facts(), **collect(out)}
+    (to / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    (to / "report.md").write_text(page(results), "utf-8")
+    draw(results, to / "results.png")
+
+
+def _set_threads(threads: int) -> None:
+    try:
+        import torch
+        import transformers  # noqa: F401  # said now, not after the first rollouts
+    except ImportError as error:
+        raise BadSetting(
+            f"{error.name!r} is missing. In a checkout: pip install -e '.[train,llm]'."
+        ) from error
+    torch.set_num_threads(threads)
