@@ -340,7 +340,9 @@ class Machine:
             return None
         if code == _OVER_LIMIT or truncated:
             raise OversizedArchive(f"{path} in {self.name} is larger than {limit_bytes} bytes")
-        if code != 0:
+        if (
+            code != 0 or not out
+        ):  # an archive of nothing is not empty: the packer ends each with a block of zeros
             raise SandboxLost(f"{path} in {self.name} cannot be read: {err[-500:].decode(errors='replace')}")
         return out
 
@@ -491,15 +493,17 @@ def _collect(command: list[str], *, limit: int, timeout_s: float) -> tuple[int, 
         ready.register(process.stdout, selectors.EVENT_READ, out)  # type: ignore[arg-type]
         ready.register(process.stderr, selectors.EVENT_READ, err)  # type: ignore[arg-type]
         while ready.get_map() and (left := until - time.monotonic()) > 0:
-            # A child that went into the background keeps the pipes; what counts is that the program has ended.
-            events = ready.select(min(left, 0.05))
+            # A child that went into the background keeps the pipes; what counts is that the program has ended. That is
+            # asked before looking: what it wrote before its end is then there to be seen, however late this thread is.
+            has_ended = process.poll() is not None
+            events = ready.select(0 if has_ended else min(left, 0.05))
             for key, _ in events:
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
                     ready.unregister(key.fileobj)
                 cut = cut or len(key.data) + len(chunk) > limit
                 key.data.extend(chunk[: limit - len(key.data)])
-            if not events and process.poll() is not None:
+            if has_ended and not events:
                 break
         if process.poll() is None and time.monotonic() >= until:
             process.kill()

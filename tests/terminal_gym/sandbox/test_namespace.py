@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import selectors
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed
 from terminal_gym.sandbox import keeper
 from terminal_gym.sandbox.base import SandboxSpec
-from terminal_gym.sandbox.namespace import Namespace
+from terminal_gym.sandbox.namespace import Namespace, _collect
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
@@ -187,3 +189,25 @@ def test_an_ordinary_user_passes_the_contract() -> None:
     if ran.returncode in (126, 127):
         pytest.skip(f"an ordinary user cannot run this interpreter: {ran.stderr[-300:]}")
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
+
+
+class LateSelector(selectors.DefaultSelector):
+    """A selector on a busy machine: after a look in vain, the thread is back only when the child has ended."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(timeout)
+        if not events and timeout:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        return events
+
+
+def test_what_a_program_wrote_last_is_read_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selectors, "DefaultSelector", LateSelector)
+    last = ["sh", "-c", "sleep 0.2; echo late; echo on both >&2"]
+    assert _collect(last, limit=100, timeout_s=30.0) == (0, b"late\n", b"on both\n", False)
+
+
+def test_a_child_that_keeps_the_pipes_is_not_waited_for() -> None:
+    began = time.monotonic()
+    assert _collect(["sh", "-c", "sleep 20 & echo done"], limit=100, timeout_s=30.0)[:2] == (0, b"done\n")
+    assert time.monotonic() - began < 10.0
