@@ -133,7 +133,7 @@ class Session:
         self._fence: tuple[tuple[int, int] | None, int, float] | None = None  # sleeper, hints before, seconds
         self._fenced_at = 0.0
         self._unechoed = 0  # bytes of an unfinished line whose echo has not come
-        self._was_settled = False
+        self._was_settled = self._was_typed_at = False
         self.is_closed = False
 
     # ── open, close ─────────────────────────────────────────────────────────────────────────────
@@ -176,11 +176,11 @@ class Session:
     def is_at_prompt(self) -> bool:
         """Say whether the shell's last word is its prompt, as far as it has arrived.
 
-        Always False for a shell that does not mark where a command begins (dash, ash).
+        For a shell that does not mark where a command begins (dash, ash): only until something was typed.
         """
         while self._pump(0):
             pass
-        return self._marks.at_prompt and self._marks.seen_commands
+        return self._marks.at_prompt and (self._marks.seen_commands or not self._was_typed_at)
 
     def close(self) -> None:
         """Read no more. The wire's maker closes the wire. Safe to call again."""
@@ -207,6 +207,7 @@ class Session:
             pass
         if self.is_closed:
             raise self._closed_error()
+        self._was_typed_at = True
         self._owed = max(0, self._owed - self._marks.prompts)
         self._marks.forget()
         self._fence = None

@@ -312,6 +312,18 @@ def test_behind_a_slow_daemon_nothing_is_early(delay_s: float, waits: str, tmp_p
     wire.close()
 
 
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_the_first_prompt_is_known_before_anything_was_typed(shell: str, tmp_path: Path) -> None:
+    wire = LocalWire(shell, tmp_path, nonce=NONCE)
+    session = Session(wire, nonce=NONCE)
+    session.open(10)  # on a busy machine it may settle before the prompt comes
+    session.wait(lambda quiet_s: session.is_at_prompt(), deadline_s=10)
+    session.send(b"cat\n")
+    assert session.settle(deadline_s=5).fact == "reader"
+    assert not session.is_at_prompt()
+    wire.close()
+
+
 def test_silence_is_the_last_resort(tmp_path: Path) -> None:
     wire = LocalWire("bash", tmp_path, nonce=NONCE, sees_proc=False)
     session = Session(wire, nonce=NONCE, patience=Patience(silence_s=0.3))
