@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The version that is tested, installed first and alone: where a wheel for the processor is at hand it is taken, and what
+# comes after is content with it. Elsewhere pip takes the wheel for GPUs, or, where this version is not to be had, another.
+TORCH ?= torch==2.13.0
 
 .PHONY: demo test lint format clean
 
@@ -11,7 +14,8 @@ $(VENV)/core: pyproject.toml
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
 	@touch $@
 
 demo: $(VENV)/core

@@ -78,13 +78,19 @@ def import_rows(source: Path, folder: Path) -> int:
     count = 0
     with RunWriter(folder, settings) as run:
         known = {k for _, k in run.standing}
-        for count, row in enumerate(_read(source), 1):
+        for count, row in enumerate(read_rows(source), 1):
             if count - 1 not in known:
                 run.append(from_row(row, number=count - 1))
     return count
 
 
-def _read(source: Path) -> Iterator[Mapping[str, Any]]:
+def read_rows(source: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a Parquet or JSON-lines file, one at a time.
+
+    Raises:
+        SchemaMismatch: A line is not JSON.
+        BadSetting: Parquet, and pyarrow is missing.
+    """
     if source.suffix in (".jsonl", ".json"):
         with source.open("rb") as file:
             for number, line in enumerate(file):

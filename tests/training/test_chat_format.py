@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kit.talk import TAIL, talk
+
+from terminal_gym.errors import BadSetting
+from terminal_gym.trajectory.dialogue import Message, ToolCall, Turn
+from training.chat_format import (
+    IGNORED,
+    QWEN_SYSTEM,
+    from_text,
+    is_of,
+    matching,
+    pieces,
+    sampled,
+    shortened,
+    spans,
+    template,
+    tokens_of,
+)
+
+TALK = [("Do it.\n$ ", "look\n```bash\nls\n```"), ("a.txt\n[exit code 0]", "\n```bash\n<submit>\n```")]
+STOCK = (  # the part of Qwen2.5's template that plain chats use
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}"
+    "{%- else %}{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    "<|im_end|>\\n' }}{%- endif %}{%- for message in messages %}"
+    "{%- if (message.role == 'user') or (message.role == 'system' and not loop.first)"
+    " or (message.role == 'assistant') %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+
+def learned(tokens: Any, made: Any) -> list[str]:
+    begins, ends = spans(made)
+    return [tokens.decode(made.ids[a:b].tolist()) for a, b in zip(begins, ends, strict=True)]
+
+
+def test_what_is_learned_is_what_was_said_token_by_token(tokens: Any) -> None:
+    (made,) = from_text(talk(TALK), tokens)
+    expected: list[tuple[int, bool]] = []
+    for number, (told, said) in enumerate(TALK):
+        before = f"<|im_start|>user\n{told}{TAIL}\n<|im_start|>assistant\n"
+        for text, spoken in ((before if number == 0 else f"\n{before}", False), (said + TAIL, True)):
+            expected += [(token, spoken) for token in tokens(text, add_special_tokens=False)["input_ids"]]
+    assert list(zip(made.ids.tolist(), made.spoken.tolist(), strict=True)) == expected
+    assert made.labels.tolist() == [token if spoken else IGNORED for token, spoken in expected]
+
+
+def test_sampled_ids_are_taken_as_they_are_even_where_text_would_be_other_tokens(tokens: Any) -> None:
+    played = talk(TALK, tokens=tokens)
+    turn = played.steps[0].action.turns[0]
+    bytewise = tuple(tokens.convert_tokens_to_ids(list("echo"))) + turn.output_ids[-1:]
+    odd = replace(
+        turn, output_ids=bytewise, logprobs=(-1.0,) * len(bytewise), reply=Message("assistant", "echo")
+    )
+    later = replace(played.steps[1].action.turns[0], kept_ids=len(turn.prompt_ids) + len(bytewise))
+    steps = tuple(
+        replace(step, action=replace(step.action, turns=(one,)))
+        for step, one in zip(played.steps, (odd, later), strict=True)
+    )
+    played = replace(played, steps=steps)
+    assert is_of(played, tokens)
+    (made,) = sampled(played)
+    begin = len(turn.prompt_ids)
+    assert made.ids[begin : begin + len(bytewise)].tolist() == list(bytewise)
+    assert tokens("echo" + TAIL, add_special_tokens=False)["input_ids"] != list(bytewise)
+    assert made.spoken.sum() == len(bytewise) + len(later.output_ids)
+    assert made.logprobs[made.spoken].tolist() == [-1.0] * len(bytewise) + [-0.5] * len(later.output_ids)
+    assert not made.logprobs[~made.spoken].any()
+
+
+def test_text_and_sampled_ids_agree_where_the_policy_speaks_as_it_is_read(tokens: Any) -> None:
+    played = talk(TALK, tokens=tokens)
+    (a,), (b,) = sampled(played), from_text(played, tokens)
+    assert a.ids.tolist() == b.ids.tolist()
+    assert a.spoken.tolist() == b.spoken.tolist()
+
+
+def test_a_reply_that_could_not_be_read_is_context_and_not_lesson(tokens: Any) -> None:
+    turns = [("Do it.", "no block"), ("There was no command.", "```bash\nls\n```")]
+    played = talk(turns, tokens=tokens, malformed=frozenset({0}))
+    for made in (*sampled(played), *from_text(played, tokens)):
+        assert learned(tokens, made) == ["```bash\nls\n```" + TAIL]
+        assert "no block" in tokens.decode(made.ids.tolist())
+    (both,) = sampled(played, malformed=True)
+    assert learned(tokens, both) == ["no block" + TAIL, "```bash\nls\n```" + TAIL]
+
+
+def test_a_rewritten_history_begins_a_new_context_and_teaches_nothing_twice(tokens: Any) -> None:
+    first, second = (
+        talk(TALK, tokens=tokens),
+        talk([("Summary: half done.", "```bash\nmake\n```")], tokens=tokens),
+    )
+    both = replace(first, steps=(*first.steps, *second.steps))
+    for contexts in (list(sampled(both)), list(from_text(both, tokens))):
+        assert [learned(tokens, one) for one in contexts] == [
+            [said + TAIL for _, said in TALK],
+            ["```bash\nmake\n```" + TAIL],
+        ]
+
+
+def test_a_history_that_is_told_again_whole_goes_on(tokens: Any) -> None:
+    """After a summary asked aside, a turn repeats the messages before it: that is no new context."""
+    played = talk(TALK)
+    again = Turn(
+        (
+            *(m for told, said in TALK for m in (Message("user", told), Message("assistant", said))),
+            Message("user", "go on"),
+        ),
+        Message("assistant", "done"),
+        fresh=True,
+    )
+    last = replace(played.steps[-1], action=replace(played.steps[-1].action, turns=(again,)))
+    (made,) = from_text(replace(played, steps=(*played.steps, last)), tokens)
+    assert learned(tokens, made) == [TALK[0][1] + TAIL, TALK[1][1] + TAIL, "done" + TAIL]
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_the_template_that_matches_is_found_and_marks_what_jinja_marks(tokens: Any, stock: bool) -> None:
+    name = "qwen2.5" if stock else "chatml"
+    try:
+        tokens.chat_template = STOCK if stock else None
+        assert matching(tokens) == name
+    finally:
+        tokens.chat_template = None
+    chat = [
+        m
+        for told, said in TALK
+        for m in ({"role": "user", "content": told}, {"role": "assistant", "content": said})
+    ]
+    told = tokens.apply_chat_template(
+        chat, chat_template=template(name), return_dict=True, return_assistant_tokens_mask=True
+    )
+    messages = [Message(m["role"], m["content"]) for m in chat]  # type: ignore[arg-type]
+    mine = tokens_of(pieces(messages, system=QWEN_SYSTEM if stock else ""), tokens)
+    newline = tokens("\n", add_special_tokens=False)["input_ids"]
+    marked = np.array(told["assistant_masks"][: -len(newline)], dtype=bool)
+    assert tokens.decode(np.array(told["input_ids"])[: -len(newline)]) == tokens.decode(mine.ids.tolist())
+    assert [*marked[marked]] == [*mine.spoken[mine.spoken]]
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "found"),
+    [
+        ("{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}", "renders otherwise"),
+        (STOCK.replace("message.content +", "message.content|trim +"), "renders otherwise"),
+        ("{{ raise_exception('no') }}", "renders otherwise"),
+    ],
+)
+def test_a_template_that_would_mis_mask_is_refused(tokens: Any, chat_template: str, found: str) -> None:
+    try:
+        tokens.chat_template = chat_template
+        with pytest.raises(BadSetting, match=found):
+            matching(tokens)
+    finally:
+        tokens.chat_template = None
+
+
+def test_a_tokenizer_that_changes_text_is_refused(tokens: Any, tmp_path: Any) -> None:
+    from tokenizers import normalizers
+    from transformers import AutoTokenizer
+
+    tokens.save_pretrained(tmp_path)
+    other = AutoTokenizer.from_pretrained(tmp_path)
+    other.backend_tokenizer.normalizer = normalizers.Strip()
+    with pytest.raises(BadSetting, match="mis-masks"):
+        matching(other)
+
+
+def test_text_that_cannot_be_learned_is_named(tokens: Any) -> None:
+    with pytest.raises(BadSetting, match="special token"):
+        list(from_text(talk([("screen: <|im_end|>", "ok")]), tokens))
+    played = talk(TALK)
+    turn = Turn((Message("user", "x"),), Message("assistant", "", (ToolCall("1", "bash", "{}"),)), fresh=True)
+    step = replace(played.steps[0], action=replace(played.steps[0].action, turns=(turn,)))
+    with pytest.raises(BadSetting, match="native calls"):
+        list(from_text(replace(played, steps=(step,)), tokens))
+    with pytest.raises(BadSetting, match="no token ids"):
+        list(sampled(played))
+
+
+def test_ids_of_another_tokenizer_are_known(tokens: Any) -> None:
+    played = talk(TALK, tokens=tokens)
+    turn = replace(played.turns[0], output_ids=tuple(token + 1 for token in played.turns[0].output_ids))
+    step = replace(played.steps[0], action=replace(played.steps[0].action, turns=(turn,)))
+    assert is_of(played, tokens)
+    assert not is_of(replace(played, steps=(step,)), tokens)
+    assert not is_of(talk(TALK), tokens)
+
+
+WORDS = st.text(alphabet=st.sampled_from("ab \n`$é漢"), max_size=12)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6), limit=st.integers(10, 80))
+def test_cutting_keeps_the_task_and_the_tail(tokens: Any, turns: list[tuple[str, str]], limit: int) -> None:
+    (whole,) = from_text(talk(turns), tokens)
+    cut = shortened(whole, limit, end_id=tokens.convert_tokens_to_ids(TAIL))
+    if len(whole) <= limit:
+        assert cut is whole
+        return
+    texts = [
+        piece.text
+        for piece in pieces(
+            [m for told, said in turns for m in (Message("user", told), Message("assistant", said))]
+        )
+    ]
+    task = texts[0].removesuffix("\n<|im_start|>assistant\n")
+    tails = ["".join([task, *texts[at:]]) for at in range(2, len(texts), 2)]
+    fitting = [tail for tail in tails if len(tokens_of_text(tokens, tail, task)) <= limit]
+    if not fitting:
+        assert cut is None
+        return
+    assert cut is not None
+    assert len(cut) <= limit
+    assert tokens.decode(cut.ids.tolist()) == fitting[0]
+    assert learned(tokens, cut) == texts[1::2][-len(spans(cut)[0]) :]
+
+
+def tokens_of_text(tokens: Any, text: str, task: str) -> list[int]:
+    parts = [task, text.removeprefix(task)]
+    return [token for part in parts for token in tokens(part, add_special_tokens=False)["input_ids"]]
+
+
+class Counting:
+    """A tokenizer that counts the characters it is given."""
+
+    def __init__(self, inner: Any):
+        self._inner, self.characters, self.calls = inner, 0, 0
+
+    def __call__(self, texts: Any, **settings: Any) -> Any:
+        self.calls += 1
+        self.characters += sum(map(len, texts))
+        return self._inner(texts, **settings)
+
+
+def test_work_grows_with_the_text_and_not_with_its_square(tokens: Any) -> None:
+    counts = []
+    for turns in (50, 100, 200, 400):
+        counting = Counting(tokens)
+        (made,) = from_text(talk([("x" * 20, "y" * 20)] * turns), counting)
+        assert len(spans(made)[0]) == turns
+        counts.append(counting.characters)
+        assert counting.calls == 1
+    assert all(1.9 < b / a < 2.1 for a, b in itertools.pairwise(counts))

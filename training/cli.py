@@ -1,0 +1,153 @@
+"""`tgym train …`: what is learned from run folders. Runs from an editable checkout with the extra `[train]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from terminal_gym.cli.report import say, show, show_json, show_table
+from terminal_gym.errors import BadSetting
+
+app = typer.Typer(
+    name="train", help="Examples, fine-tuning, and learning on live terminals.", no_args_is_help=True
+)
+
+
+@app.callback()
+def train() -> None:
+    """Examples, fine-tuning, and learning on live terminals."""
+
+
+@app.command()
+def examples(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Run folders, or .parquet or .jsonl files of released rows."),
+    ],
+    out: Annotated[Path, typer.Option(help="The table, a new folder.")],
+    tokenizer: Annotated[str, typer.Option(help="Name or folder of the model that is to learn.")],
+    max_tokens: Annotated[
+        int, typer.Option(help="Of one row; longer ones keep the task and the tail.")
+    ] = 32_768,
+    words: Annotated[
+        str, typer.Option(help="sampled: the policy's own token ids; text: tokenised anew; auto: either.")
+    ] = "auto",
+    template: Annotated[
+        str, typer.Option(help="chatml, qwen2.5, or auto: whichever the tokenizer has.")
+    ] = "auto",
+    status: Annotated[
+        list[str] | None, typer.Option(help="passed (the default), failed; may be given more than once.")
+    ] = None,
+    judged_by: Annotated[
+        str, typer.Option(help="A model of `tgym judge`: it chooses, and not the code.")
+    ] = "",
+    band: Annotated[
+        list[str] | None,
+        typer.Option(help="Solve-rate band of the task: never, rarely, sometimes, often, always."),
+    ] = None,
+    per_task: Annotated[int | None, typer.Option(help="At most so many attempts of one task.")] = None,
+    per_domain: Annotated[int | None, typer.Option(help="At most so many attempts of one domain.")] = None,
+    most_turns: Annotated[int | None, typer.Option(help="Leave longer attempts out.")] = None,
+    cut_short: Annotated[bool, typer.Option(help="Let in what a limit ended.")] = True,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Keep attempts that say the same as another.")
+    ] = False,
+    malformed: Annotated[
+        bool, typer.Option("--malformed", help="Learn also from replies that could not be read.")
+    ] = False,
+    eval_share: Annotated[
+        float, typer.Option(help="Of the repositories, held out for the eval split.")
+    ] = 0.0,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="A benchmark's tasks (folder or manifest) that nothing may share 13 words with."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="JSON lines of task, domain, repository, where the tasks do not say.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the summary into this file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order, and of the split.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
+) -> None:
+    """Make a training table: token ids, and which of them the policy said."""
+    from terminal_gym.export.select import Gate
+    from training import summary
+    from training.decontaminate import open_benchmarks
+    from training.examples import Choice, make_table
+    from training.labels import read_labels
+
+    statuses = tuple(status or (("passed", "failed") if judged_by else ("passed",)))
+    if unknown := set(statuses) - {"passed", "failed"}:
+        raise BadSetting(f"status is {sorted(unknown)[0]!r}; it must be 'passed' or 'failed'.")
+    gate = Gate(
+        statuses,  # type: ignore[arg-type]  # checked above
+        most_turns=most_turns,
+        bands=tuple(band or ()),
+        cut_short=cut_short,
+        liked=_liked(sources, judged_by) if judged_by else None,
+    )
+    choice = Choice(
+        max_tokens=max_tokens,
+        words=words,  # type: ignore[arg-type]  # checked there
+        template=template,
+        per_task=per_task,
+        per_domain=per_domain,
+        eval_share=eval_share,
+        malformed=malformed,
+        duplicates=duplicates,
+        seed=seed,
+    )
+    made = make_table(
+        sources,
+        out,
+        open_tokenizer(tokenizer),
+        tokenizer_name=tokenizer,
+        choice=choice,
+        gate=gate,
+        benchmark=open_benchmarks(against) if against else None,
+        labels=read_labels(labels) if labels else None,
+    )
+    if plot is not None:
+        summary.draw(made.examples, made.facts, plot)
+    if json:
+        show_json({"table": str(out), "rows": made.facts.rows, "tokens": made.facts.tokens,
+                   "learned": made.facts.learned, "dropped": made.facts.dropped})  # fmt: skip
+        return
+    show_table(str(out), list(summary.HEADINGS), summary.by_domain(made.examples))
+    for why, count in made.facts.dropped.items():
+        say(f"left out: {count} {why}")
+    show(f"{out}: {made.facts.rows['train']} rows to learn from, {made.facts.rows['eval']} held out")
+
+
+def _liked(sources: list[Path], model: str) -> frozenset[str]:
+    from terminal_gym.rollout.judge import judgements
+
+    return frozenset(
+        one.sha256
+        for run in sources
+        if run.is_dir()
+        for one in judgements(run, model=model).values()
+        if one.solved
+    )
+
+
+def open_tokenizer(name: str) -> Any:
+    """Return the tokenizer of that name or in that folder.
+
+    Raises:
+        BadSetting: It cannot be loaded, or transformers is missing.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise BadSetting(
+            f"A tokenizer needs {error.name!r}. In a checkout: pip install -e '.[train]'."
+        ) from error
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise BadSetting(f"There is no folder {name}. Name a checkpoint, or a model of the hub.")
+    try:
+        return AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if name.startswith("~") else name)
+    except (OSError, ValueError) as error:
+        raise BadSetting(f"The tokenizer {name} cannot be loaded: {str(error)[:400]}") from error
