@@ -15,7 +15,7 @@ from pathlib import Path
 from gymnasium.envs.registration import EnvSpec, registry
 
 from terminal_gym.errors import BadSetting, TerminalGymError, UnknownName
-from terminal_gym.tasks.catalogue import NAMESPACE, Catalogue, find_row, installed
+from terminal_gym.tasks.catalogue import NAMESPACE, find_row, installed, is_task_folder, open_catalogue
 from terminal_gym.tasks.task import NAME
 
 EAGER_ROWS = 50_000  # a larger catalogue registers an id when `register` asks for it
@@ -26,8 +26,9 @@ def register(path_or_id: str | Path, namespace: str = NAMESPACE) -> list[str]:
     """Make tasks known to `gymnasium.make`; returns their ids.
 
     Args:
-        path_or_id: A task folder, a catalogue (folder with an index.jsonl, or of task folders), or the id of an
-            installed task whose catalogue is too large to be registered at import.
+        path_or_id: A task folder of any known format, a catalogue (a folder with an index.jsonl, a folder of task
+            folders, or a tarball of one), or the id of an installed task whose catalogue is too large to be
+            registered at import.
         namespace: What stands before the `/` in the ids of tasks given by path.
 
     Raises:
@@ -39,11 +40,11 @@ def register(path_or_id: str | Path, namespace: str = NAMESPACE) -> list[str]:
     if found is not None:
         return [_insert(str(found[1].ref), str(found[1].ref))]
     folder = Path(path_or_id).expanduser().absolute()
-    if (folder / "task.yaml").is_file():
+    if is_task_folder(folder):
         folder = folder if NAME.fullmatch(folder.name) else folder.resolve()
         return [_insert(f"{namespace}/{folder.name}", str(folder))]
-    if folder.is_dir() and (rows := Catalogue(folder, namespace).rows):
-        return [_insert(id, f"{folder}/{row.path}") for id, row in rows.items()]
+    if folder.exists() and (rows := (catalogue := open_catalogue(folder, namespace=namespace)).rows):
+        return [_insert(id, f"{catalogue.folder}/{row.path}") for id, row in rows.items()]
     known = [id for catalogue in installed() for id in catalogue.rows]
     raise UnknownName("task, task folder or catalogue", str(path_or_id), known=known)
 

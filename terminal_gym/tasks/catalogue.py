@@ -92,7 +92,7 @@ class Catalogue:
                 self.folder, "no such folder", "Name a catalogue, or a folder of task folders."
             )
         for folder in sorted(self.folder.iterdir()):
-            if (folder / "task.yaml").is_file():
+            if is_task_folder(folder):
                 yield Row(TaskRef(self.namespace, folder.name), folder.name)
 
     def _row(self, index: Path, number: int, line: bytes) -> Row:
@@ -121,10 +121,34 @@ def read_folder(folder: Path, *, namespace: str = NAMESPACE) -> Task:
     Raises:
         BadTaskFormat: It has none, or cannot be read.
     """
-    # Here, not above: only a task that is opened needs the YAML reader, and `import terminal_gym` opens none.
-    from terminal_gym.tasks.terminal_bench import read_task
+    # Here, not above: only a task that is opened needs the readers, and `import terminal_gym` opens none.
+    from terminal_gym.tasks import calibration, harbor, terminal_bench, terminaltraj
 
-    return read_task(folder, namespace=namespace)
+    if harbor.is_task_folder(folder):
+        task = harbor.read_task(folder, namespace=namespace)
+    elif terminaltraj.is_task_folder(folder):
+        task = terminaltraj.read_task(folder, namespace=namespace)
+    else:
+        task = terminal_bench.read_task(folder, namespace=namespace)
+    return calibration.applied(task)
+
+
+def is_task_folder(folder: Path) -> bool:
+    """Whether `folder` holds a task of a known format, by its content."""
+    return (folder / "task.yaml").is_file() or (folder / "task.toml").is_file()
+
+
+def open_catalogue(path: Path, *, namespace: str = NAMESPACE) -> Catalogue:
+    """Return the catalogue in a folder, or in a tarball of one, which is unpacked once into the cache folder.
+
+    Raises:
+        BadTaskFormat: It is neither, or the tarball is damaged.
+    """
+    if path.is_file():
+        from terminal_gym.tasks.terminaltraj import unpacked
+
+        return Catalogue(unpacked(path), namespace)
+    return Catalogue(path, namespace)
 
 
 @functools.cache
@@ -159,13 +183,15 @@ def find_task(task: str | Path, *, namespace: str = NAMESPACE) -> Task:
     """
     if isinstance(task, Path) or task.startswith((".", "/", "~")):
         if not Path(task).expanduser().is_dir():
-            raise UnknownName("task folder", str(task), known=(), advice="Name a folder with a task.yaml.")
+            raise UnknownName(
+                "task folder", str(task), known=(), advice="Name a folder with a task.yaml or task.toml."
+            )
         return read_folder(Path(task).expanduser(), namespace=namespace)
     found = find_row(task)
     if found is not None:
         catalogue, row = found
         return catalogue.task(str(row.ref))
-    if (Path(task) / "task.yaml").is_file():
+    if is_task_folder(Path(task)):
         return read_folder(Path(task), namespace=namespace)
     known = [
         id if "/" in task else id.partition("/")[2] for catalogue in installed() for id in catalogue.rows

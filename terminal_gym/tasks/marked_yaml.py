@@ -96,9 +96,14 @@ class Block:
         """Return the mapping below `key`, None where the key is missing."""
         if key not in self.values:
             return None
-        value, node = self.values[key], self.nodes[key]
+        value, node = self.values[key], self.nodes.get(key)
         if not isinstance(value, dict):
             raise self.wrong(key, f"{key!r} is {_kind(value)}, not a mapping", "Indent its keys below it.")
+        if node is None or not isinstance(
+            node.value, list
+        ):  # merged in from an anchor: its lines are elsewhere
+            plain = {str(name): cell for name, cell in value.items()}
+            return Block(self.path, plain, {}, {}, self.lines.get(key, self.line), f"{self.prefix}{key}.")
         return _block(self.path, value, node, f"{self.prefix}{key}.")
 
     def refuse_unknown(self, known: Collection[str]) -> None:

@@ -67,6 +67,10 @@ class ImageRecipe:
     host_commands: tuple[str, ...] = ()  # commands that the host must have to stand in for stage `base`
     host_allowed: bool = False  # whether the machine's own root may stand in at all
     exclude: tuple[str, ...] = ()  # shell patterns; names directly in `context` that never enter the build
+    prebuilt: bool = (
+        False  # `name` is pulled where a registry gives it, and built from `context` where none does
+    )
+    digest: str = ""  # what the image's digest must be; "": any
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,18 @@ class Task:
         TaskStep, ...
     ] = ()  # judged one after the other in one machine; (): one step, the task itself
     strategy: Strategy = "mean"  # how the rewards of steps become one
+
+    @property
+    def images(self) -> tuple[ImageRecipe, ...]:
+        """Every image that an episode and its judgement need, the agent's first."""
+        machines = [script.machine for script in self.scripts if script.machine is not None]
+        others = [*(service.image for service in self.services), *(machine.image for machine in machines)]
+        return tuple({recipe.name: recipe for recipe in (self.image, *others)}.values())
+
+    @property
+    def scripts(self) -> tuple[ScriptSpec, ...]:
+        """The format's own judges: of the task, or of each step."""
+        return tuple(step.script for step in self.steps) or ((self.script,) if self.script else ())
 
     def granted(self, network: bool) -> Task:
         """Return the task with or without the network, whatever its format asks for."""

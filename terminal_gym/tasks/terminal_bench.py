@@ -3,23 +3,28 @@
     <name>/task.yaml  Dockerfile  tests/  [docker-compose.yaml]  [run-tests.sh]
            [solution.sh | solution.yaml]  [partial.sh | partial.yaml]  [item_info.json]
 
-`run-tests.sh` is kept for other harnesses and never run: the verdict comes from pytest in the trusted runtime.
-The keys under `terminal_gym:` in task.yaml are ours; upstream ignores them.
+With a `run-tests.sh` the task has a parity verdict, by its parser's rules; our own comes from pytest in the trusted
+runtime. The keys under `terminal_gym:` in task.yaml are ours; upstream ignores them, and a folder without them is a
+foreign one: it may be judged by its script alone, and an oracle has to show which strict mode fits it.
 
 Source: terminal-bench 0.2.18 (`task.yaml`, `docker-compose.yaml`, `solution.yaml`).
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import stat
+import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from terminal_gym.errors import BadTaskFormat
-from terminal_gym.tasks.compose import read_compose
+from terminal_gym.tasks.compose import Compose, find_compose, read_compose
+from terminal_gym.tasks.harness import PARSERS, ScriptSpec, StrictSpec
 from terminal_gym.tasks.marked_yaml import Block, read_mapping, read_mappings, read_text
 from terminal_gym.tasks.task import (
     MODES,
@@ -39,12 +44,12 @@ EXCLUDE = (
     "tests", "solution*", "partial*", "run-tests.sh", "task.yaml", "docker-compose.y*ml",
     "item_info.json", "validity.json", ".git",
 )  # fmt: skip
-PARSERS = ("pytest", "swebench", "swelancer", "mlebench", "sweperf")
 DIFFICULTIES = ("easy", "medium", "hard", "unknown")
 OURS = (
     "mode", "artifacts", "tested_code_user", "own_conftest", "limits", "workdir", "host", "expected", "domain",
 )  # fmt: skip
 LIMITS = ("steps", "cpus", "memory_mb", "pids", "disk_mb", "network")
+UNLIMITED = Limits(cpus=4.0, memory_mb=8192, pids=4096, disk_mb=10_240)  # where upstream sets no limit
 INTERPRETED = ("instruction", "max_agent_timeout_sec", "max_test_timeout_sec", "terminal_gym")
 
 
@@ -63,26 +68,105 @@ def read_task(folder: Path, *, namespace: str = "TerminalTraj") -> Task:
     folder = folder if NAME.fullmatch(folder.name) else folder.resolve()  # "." and "x/.." have no name yet
     _check_tree(folder)
     top = read_mapping(folder / "task.yaml")
-    if (parser := top.choice("parser_name", PARSERS, "pytest")) != "pytest":
-        raise top.wrong("parser_name", f"parser {parser!r} is not supported yet", "Only 'pytest' is.")
     ours = top.block("terminal_gym")
+    foreign = ours is None
     if ours is None:
         ours = Block(top.path, {}, {}, {}, top.line, "terminal_gym.")
     ours.refuse_unknown(OURS)
-    compose = read_compose(folder)
+    script = _script(folder, top)
+    compose = _compose(folder)
+    limits = _limits(top, ours, UNLIMITED if foreign and script else Limits())
+    workdir = (
+        _absolute(ours, "workdir", ours.text("workdir")) if "workdir" in ours.values else compose.workdir
+    )
     return Task(
         ref=TaskRef(namespace, _name(folder)),
         folder=folder,
         instruction=top.text("instruction"),
-        image=_image(folder, compose.dockerfile, ours),
-        validator=_validator(folder, ours),
-        limits=_limits(top, ours),
+        image=_image(folder, compose, ours),
+        validator=_validator(folder, ours, script),
+        limits=limits,
         solution=_solution(folder, "solution"),
         partial=_solution(folder, "partial"),
-        workdir=_absolute(ours, "workdir", ours.text("workdir")) if "workdir" in ours.values else None,
+        workdir=workdir,
         env=MappingProxyType(dict(compose.env)),
         metadata=MappingProxyType(_metadata(folder, top, ours)),
+        script=script,
+        strict=_strict(folder, script) if foreign else StrictSpec(),
+        asks_network=foreign or limits.network,
+        user=compose.user,
+        service=compose.name,
+        services=compose.services,
+        healthcheck=compose.healthcheck,
     )
+
+
+def variables(name: str) -> dict[str, str]:
+    """Return what upstream fills into a compose file, with our places."""
+    safe = name.replace(".", "-")
+    return {
+        "T_BENCH_TASK_DOCKER_CLIENT_IMAGE_NAME": f"tb__{safe}__client".lower(),
+        "T_BENCH_TASK_DOCKER_CLIENT_CONTAINER_NAME": safe,
+        "T_BENCH_TASK_DOCKER_NAME_PREFIX": f"tb__{safe}".lower(),
+        "T_BENCH_CONTAINER_LOGS_PATH": "/logs",
+        "T_BENCH_TASK_LOGS_PATH": "/logs",
+        "T_BENCH_CONTAINER_AGENT_LOGS_PATH": "/agent-logs",
+        "T_BENCH_TASK_AGENT_LOGS_PATH": "/agent-logs",
+        "T_BENCH_TEST_DIR": "/tests",
+    }
+
+
+def _compose(folder: Path) -> Compose:
+    path = find_compose(folder)
+    if path is None:
+        return Compose(dockerfile="Dockerfile", context=folder)
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "task"
+    return read_compose(path, variables=variables(folder.name), slug=slug, exclude=EXCLUDE)
+
+
+def _script(folder: Path, top: Block) -> ScriptSpec | None:
+    parser = next(p for p in PARSERS if p == top.choice("parser_name", PARSERS, "pytest"))
+    script = folder / "run-tests.sh"
+    if not script.is_file():
+        if parser != "pytest":
+            found = f"parser {parser!r} without a run-tests.sh to parse"
+            raise top.wrong("parser_name", found, "Add run-tests.sh, or use 'pytest'.")
+        return None
+    return ScriptSpec(
+        script="/tests/run-tests.sh",
+        uploads=(script, *([folder / "tests"] if (folder / "tests").is_dir() else [])),
+        parser=parser,
+        timeout_s=top.number("max_test_timeout_sec", Limits().verifier_s),
+        env={"TEST_DIR": "/tests"},
+    )
+
+
+def _strict(folder: Path, script: ScriptSpec | None) -> StrictSpec:
+    if script is None:
+        return StrictSpec(calibrated=False)
+    plain = script.parser == "pytest" and imports_only_stdlib(folder / "tests")
+    return StrictSpec("pytest" if plain else "script", calibrated=False)
+
+
+def imports_only_stdlib(tests: Path) -> bool:
+    """Whether pytest in the trusted runtime, which has the standard library and pytest, can import all tests."""
+    files = sorted(tests.rglob("*.py"))
+    own = {path.relative_to(tests).parts[0].removesuffix(".py") for path in files} | {"pytest", "_pytest"}
+    return bool(files) and all(_imported(path) <= own | sys.stdlib_module_names for path in files)
+
+
+def _imported(path: Path) -> set[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return {"?"}
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").partition(".")[0])
+    return names
 
 
 # ── the folder ──────────────────────────────────────────────────────────────────────────────────
@@ -100,12 +184,15 @@ def _check_tree(folder: Path) -> None:
     """Refuse a folder that lacks a required file, or holds a link or device that reaches out of it."""
     if not folder.is_dir():
         raise BadTaskFormat(folder, "no such folder", "Name a folder with a task.yaml.")
-    for name, advice in (
-        ("task.yaml", "Terminal-Bench 1.0 folders have one."),
-        ("Dockerfile", "One line is enough: FROM <image>."),
-    ):
-        if not (folder / name).is_file():
-            raise BadTaskFormat(folder / name, "missing", advice)
+    if not (folder / "task.yaml").is_file():
+        raise BadTaskFormat(folder / "task.yaml", "missing", "Terminal-Bench 1.0 folders have one.")
+    if not (folder / "Dockerfile").is_file() and find_compose(folder) is None:
+        raise BadTaskFormat(folder / "Dockerfile", "missing", "One line is enough: FROM <image>.")
+    check_links(folder)
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a link or device below `folder` that reaches out of it."""
     root = folder.resolve()
     for here, folders, files in os.walk(folder):
         for path in (Path(here, name) for name in folders + files):
@@ -124,21 +211,35 @@ def _stays_inside(link: Path, root: Path) -> bool:
         return False
 
 
-def _image(folder: Path, dockerfile: str, ours: Block) -> ImageRecipe:
-    path = folder / dockerfile
+def _image(folder: Path, compose: Compose, ours: Block) -> ImageRecipe:
     host = ours.block("host") or Block(ours.path, {}, {}, {}, ours.line, "terminal_gym.host.")
     host.refuse_unknown(("allowed", "commands"))
     commands, allowed = host.texts("commands"), host.flag("allowed", False)
+    if compose.context is None:
+        return ImageRecipe(compose.image, host_commands=commands, host_allowed=allowed)
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "task"
+    made = built_image(compose.context, compose.dockerfile or "Dockerfile", slug=slug, exclude=EXCLUDE)
+    return replace(made, host_commands=commands, host_allowed=allowed)
+
+
+def built_image(context: Path, dockerfile: str, *, slug: str, exclude: tuple[str, ...] = ()) -> ImageRecipe:
+    """Return the recipe of a Dockerfile; one that only names a finished image is never built.
+
+    Raises:
+        BadTaskFormat: There is no such file, or nothing in it.
+    """
+    path = context / dockerfile
+    if not path.is_file():
+        raise BadTaskFormat(path, "missing", "One line is enough: FROM <image>.")
     lines = [line.strip() for line in read_text(path).splitlines()]
     body = [line for line in lines if line and not line.startswith("#")]
     if not body:
         raise BadTaskFormat(path, "no instruction", "One line is enough: FROM <image>.", line=1)
     only_from = re.fullmatch(r"FROM\s+([^\s$]+)(\s+AS\s+\S+)?", body[0], re.IGNORECASE)
     if only_from and len(body) == 1:  # a finished image: pulled or found, never built
-        return ImageRecipe(only_from[1], host_commands=commands, host_allowed=allowed)
-    tag = tree_hash(folder, exclude=EXCLUDE)[:12]
-    slug = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "task"
-    return ImageRecipe(f"tgym/{slug}:{tag}", folder, dockerfile, commands, allowed, EXCLUDE)
+        return ImageRecipe(only_from[1])
+    tag = tree_hash(context, exclude=exclude)[:12]
+    return ImageRecipe(f"tgym/{slug}:{tag}", context, dockerfile, exclude=exclude)
 
 
 def _solution(folder: Path, stem: str) -> Solution | None:
@@ -165,10 +266,9 @@ def _keystrokes(entry: Block) -> Keystrokes:
 # ── task.yaml ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _limits(top: Block, ours: Block) -> Limits:
+def _limits(top: Block, ours: Block, known: Limits) -> Limits:
     block = ours.block("limits") or Block(ours.path, {}, {}, {}, ours.line, "terminal_gym.limits.")
     block.refuse_unknown(LIMITS)
-    known = Limits()
     return Limits(
         agent_s=top.number("max_agent_timeout_sec", known.agent_s),
         verifier_s=top.number("max_test_timeout_sec", known.verifier_s),
@@ -181,10 +281,10 @@ def _limits(top: Block, ours: Block) -> Limits:
     )
 
 
-def _validator(folder: Path, ours: Block) -> ValidatorSpec:
+def _validator(folder: Path, ours: Block, script: ScriptSpec | None) -> ValidatorSpec:
     tests = folder / "tests"
     files = [p for p in tests.rglob("*.py") if p.name.startswith("test_") or p.stem.endswith("_test")]
-    if not files:
+    if not files and script is None:
         raise BadTaskFormat(tests, "no test_*.py", "Write tests/test_outputs.py.")
     mode = next(m for m in MODES if m == ours.choice("mode", MODES, "restart"))
     artifacts = tuple(_absolute(ours, "artifacts", path) for path in ours.texts("artifacts"))

@@ -26,7 +26,7 @@ services:
 
 def test_boilerplate_sets_only_its_own_variables(tmp_path: Path) -> None:
     task = read_task(task_folder(tmp_path, **{"docker-compose_dot_yaml": BOILERPLATE}))
-    assert task.env == {"LANG": "C.UTF-8"}
+    assert task.env == {"TEST_DIR": "/tests", "LANG": "C.UTF-8"}
 
 
 def test_another_dockerfile_is_followed(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_another_dockerfile_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("compose", "line", "field"),
     [
-        (BOILERPLATE + "  database:\n    image: postgres\n", 13, "services.database"),
+        (BOILERPLATE + "  database:\n    environment: {A: 1}\n", 14, "services.database.image"),
         ("version: '3'\n", 1, "services"),
         ("services:\n  client:\n    privileged: true\n", 3, "services.client.privileged"),
         ("services:\n  client:\n    volumes: ['/:/host']\n", 3, "services.client.volumes"),
