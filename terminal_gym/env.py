@@ -13,6 +13,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from terminal_gym.errors import (
     ValidatorBroken,
 )
 from terminal_gym.llm import reply
-from terminal_gym.machine import Cold, Machines
+from terminal_gym.machine import Cold, Machines, enter_step
 from terminal_gym.render import pixels
 from terminal_gym.sandbox.base import Image, Runtime, Sandbox, shared_runtime
 from terminal_gym.spaces import Unicode, as_dict, observation_space
@@ -40,7 +41,8 @@ from terminal_gym.tasks.task import Task
 from terminal_gym.terminal import commands
 from terminal_gym.terminal.output import clipped, plain
 from terminal_gym.terminal.session import Session
-from terminal_gym.trajectory.record import Action, Frame, Observation
+from terminal_gym.trajectory.record import Action, Frame, Grading, Observation, StepOutcome
+from terminal_gym.validation import steps
 from terminal_gym.validation.validator import Validator, open_validator
 from terminal_gym.validation.verdict import Verdict
 
@@ -69,6 +71,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         validator: Who judges; None: the validator that the task asks for.
         machines: Where sandboxes come from, such as a warm pool; None: each is started at its reset.
         namespace: What stands before the name of a task that is given by its folder.
+        grading: Whose verdict is the reward where the task's format has rules of its own: `strict` (ours) or `parity`.
+        verdicts: Entered while an episode is judged, e.g. a semaphore that bounds how many are at once.
         manifest: Task ids or folders, or a manifest file; `reset(options={"task": …})` picks one, else the seed does.
 
     Observation: a dict of `screen` (text), `output` (text since the action), `cursor` (row, column), `exit_code` (-1
@@ -98,9 +102,12 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         validator: Validator | None = None,
         machines: Machines | None = None,
         namespace: str = NAMESPACE,
+        grading: Grading = "strict",
+        verdicts: AbstractContextManager[object] | None = None,
     ):
         _one_of("action_mode", action_mode, reply.MODES)
         _one_of("render_mode", render_mode, (None, "ansi", "rgb_array"))
+        _one_of("grading", grading, ("strict", "parity"))
         _one_of("on_broken", on_broken, ("truncate", "raise"))
         for name, value in (
             ("rows", rows),
@@ -120,6 +127,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._runtime = shared_runtime(runtime) if isinstance(runtime, str) else runtime
         self._machines = machines or Cold(self._runtime)
         self._validator, self._max_steps = validator, max_steps
+        self._grading, self._verdicts = grading, verdicts or contextlib.nullcontext()
         self.render_mode, self._mode, self._on_broken = render_mode, action_mode, on_broken
         self.size = (rows, cols)
         self._step_s, self.output_limit, self._record = step_s, output_limit, record
@@ -209,7 +217,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._clear()
         self._start()
         self._seen = self._look(self._fact)
-        info = self._info() | {"instruction": self._task.instruction, "settled_by": self._seen.settled_by}
+        told = {"instruction": self._now.instruction, "settled_by": self._seen.settled_by}
+        info = self._info() | told | self._step_info()
         return self._as_dict(), info
 
     def step(self, action: str | Action) -> tuple[dict[str, Any], float, bool, bool, Info]:
@@ -285,6 +294,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._image: Image | None = getattr(self, "_image", None)
         self._frames: list[Frame] = []
         self._steps, self._began, self._ended = 0, 0.0, False
+        self._at, self._played = 0, list[StepOutcome]()  # of a task in several steps
 
     def _chosen(self, options: Info) -> Task:
         if unknown := set(options) - {"task"}:
@@ -310,7 +320,23 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         machine = self._machines.take(self._task, rows=rows, cols=cols, record=self._record)
         self._sandbox, self._session, self._image = machine.sandbox, machine.session, machine.image
         self._nonce, self._fact, self._frames = machine.nonce, machine.fact, machine.frames
+        if self._task.steps:
+            try:
+                enter_step(self._task, self._task.steps[0], machine.sandbox)
+            except BaseException:
+                self._end()
+                raise
         self._began = time.monotonic()
+
+    @property
+    def _now(self) -> Task:
+        """The task as it is in the step under way."""
+        return self._task.at(self._at)
+
+    def _step_info(self) -> Info:
+        if not self._task.steps:
+            return {}
+        return {"task_step": self._at, "task_step_name": self._task.steps[self._at].name}
 
     def _end(self) -> None:
         session, sandbox = self._session, self._sandbox
@@ -379,7 +405,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             self._fact = "closed"
 
     def _left_s(self) -> float:
-        return self._task.limits.agent_s - (time.monotonic() - self._began)
+        return self._now.limits.agent_s - (time.monotonic() - self._began)
 
     def _bound(self, wait_s: float | None) -> float:
         return max(0.0, min(self._step_s if wait_s is None else wait_s, self._left_s()))
@@ -394,7 +420,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         )
 
     def _limit_reached(self) -> str:
-        limits = self._task.limits
+        limits = self._now.limits
         for most in (limits.steps, self._max_steps):
             if most is not None and self._steps >= most:
                 return f"the limit of {most} steps"
@@ -409,19 +435,55 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
     ) -> tuple[dict[str, Any], float, bool, bool, Info]:
         assert self._session is not None
         assert self._sandbox is not None
-        self._session.close()
-        self._ended = True
+        last = self._at + 1 >= len(self._task.steps) or self._session.is_closed or self._out_of_steps()
+        if last:
+            self._session.close()
+            self._ended = True
         try:
-            judge = (self._validator or open_validator(self._task.validator)).judge
-            self._verdict = judge(self._sandbox, self._task, runtime=self._runtime)
+            with self._verdicts:
+                self._verdict = self._judge(self._sandbox, failed=bool(limit))
+            if self._task.steps and not self._verdict.broken and self._went_on(self._verdict, last):
+                return self._as_dict(), 0.0, False, False, info | self._info() | self._step_info()
         except (SandboxError, TaskError) as error:
             return self._broken(error, info)
+        self._session.close()
+        self._ended = True
         if self._verdict.broken:
             return self._broken(_blamed(self._task, self._verdict), info)
         with contextlib.suppress(SandboxError):  # the verdict stands; the reaper removes what could not be
             self._end()
         info |= self._info() | {"reason": self._verdict.reason, "limit": limit}
-        return self._as_dict(), float(self._verdict.reward() or 0.0), terminated, not terminated, info
+        return self._as_dict(), self._verdict.reward() or 0.0, terminated, not terminated, info
+
+    def _judge(self, sandbox: Sandbox, *, failed: bool) -> Verdict:
+        now = self._now
+        judge = self._validator or open_validator(
+            now, grading=self._grading, agent_failed=failed, in_steps=bool(self._task.steps)
+        )
+        return judge.judge(sandbox, now, runtime=self._runtime)
+
+    def _out_of_steps(self) -> bool:
+        return any(
+            most is not None and self._steps >= most for most in (self._task.limits.steps, self._max_steps)
+        )
+
+    def _went_on(self, verdict: Verdict, last: bool) -> bool:
+        """Keep the step's verdict; begin the next step, or make the whole task's verdict and return False."""
+        assert self._sandbox is not None
+        step = self._task.steps[self._at]
+        outcome = verdict.outcome()
+        self._played.append(StepOutcome(step.name, outcome.strict, outcome.parity))
+        if last or not steps.goes_on(step.min_reward, self._played[-1]):
+            total, strategy = len(self._task.steps), self._task.strategy
+            self._verdict = steps.combined(
+                self._played, steps=total, strategy=strategy, grading=self._grading, last=verdict
+            )
+            return False
+        self._at += 1
+        enter_step(self._task, self._task.steps[self._at], self._sandbox)
+        self._verdict, self._began = None, time.monotonic()
+        self._seen = self._look(self._fact)
+        return True
 
     def _broken(
         self, error: SandboxError | TaskError, info: Info
@@ -449,7 +511,10 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
                 "status": verdict.status,
                 "checks": [{"id": check.id, "outcome": check.outcome} for check in verdict.checks],
                 "integrity": list(verdict.integrity),
+                "notes": list(verdict.notes),
             }
+            if verdict.beside is not None:
+                info["beside"] = {"status": verdict.beside.status, "reward": verdict.beside.reward}
         return info
 
 

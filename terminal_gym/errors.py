@@ -75,6 +75,10 @@ class ImageMissing(SandboxError, LookupError):
     """The runtime's image store does not hold an image."""
 
 
+class ImageChanged(SandboxError, ValueError):
+    """The image held under a name is not the one that a manifest has pinned."""
+
+
 class StartFailed(SandboxError, RuntimeError):
     """A sandbox did not come up."""
 
@@ -177,6 +181,10 @@ class AccessDenied(UsageError, PermissionError):
 
 class BadAction(UsageError, ValueError):
     """An action is of the wrong type, or cannot be typed into a terminal."""
+
+
+class NotSupported(UsageError, NotImplementedError):
+    """A runtime cannot do what a task needs; the message names one that can."""
 
 
 class EpisodeNotRunning(UsageError, RuntimeError):

@@ -6,19 +6,38 @@ A warm machine is taken once and never given back: what an episode did to it die
 from __future__ import annotations
 
 import contextlib
+import io
 import secrets
+import tarfile
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from terminal_gym.errors import ImageMissing, SandboxError, TerminalGymError
+from terminal_gym.errors import (
+    ImageChanged,
+    ImageMissing,
+    SandboxError,
+    StartFailed,
+    TerminalGymError,
+    ValidatorBroken,
+)
 from terminal_gym.sandbox.base import Console, Image, Runtime, Sandbox, SandboxSpec
+from terminal_gym.sandbox.health import wait_healthy
+from terminal_gym.tasks.harness import Healthcheck, TaskStep
 from terminal_gym.tasks.task import Task
 from terminal_gym.terminal.session import Session
 from terminal_gym.trajectory.record import Frame
 from terminal_gym.trusted_runtime.orders import ShellOrders
+
+_SETUP_S = 600.0
+# What a harness mounts, which everybody may write to; ours are plain folders of the sandbox.
+LOGS: dict[str, tuple[str, ...]] = {
+    "terminal-bench": ("logs", "agent-logs"),
+    "terminaltraj": ("logs", "agent-logs"),
+    "harbor": ("logs", "logs/agent", "logs/verifier", "logs/artifacts"),
+}
 
 
 @dataclass(frozen=True)
@@ -74,18 +93,93 @@ def start_machine(
         image = runtime.image(image_name or task.image.name)
     except ImageMissing as error:
         raise ImageMissing(f"{error} For this task: `tgym images build {task.folder}`.") from error
-    spec = SandboxSpec(image.name, f"{task.ref.name}-{secrets.token_hex(6)}", task.limits)
+    if task.image.digest not in ("", image.digest) and not image_name:
+        found = f"{image.name} is {image.digest}, and the manifest has pinned {task.image.digest}."
+        raise ImageChanged(f"{found} Fetch or build that image, or pin anew with `tgym tasks pin`.")
+    spec = SandboxSpec(
+        image.name,
+        f"{task.ref.name}-{secrets.token_hex(6)}",
+        task.limits,
+        services=task.services,
+        aliases=(task.service,) if task.service and task.services else (),
+        needs=task.needs,
+    )
+    user = task.user or image.user
     nonce, frames = secrets.token_hex(8), list[Frame]()
     with contextlib.ExitStack() as undo:
         sandbox = undo.enter_context(runtime.start(spec))
         workdir = task.workdir or image.workdir or "/"
-        orders = ShellOrders(nonce, env={**image.env, **task.env}, user=image.user, cwd=workdir)
+        if made := prepared(task, workdir):
+            sandbox.write_archive(made)
+        orders = ShellOrders(nonce, env={**image.env, **task.env}, user=user, cwd=workdir)
         console = sandbox.boot(orders, rows=rows, cols=cols)
+        if task.healthcheck is not None:
+            _wait_healthy(sandbox, task, image, task.healthcheck)
         tap = frames.append if record else None
         session = Session(console, nonce=nonce, rows=rows, cols=cols, frames=tap)
         fact = session.open().fact
         undo.pop_all()
     return Machine(image, sandbox, console, session, nonce, fact, frames)
+
+
+def prepared(task: Task, workdir: str) -> bytes:
+    """Return a tar of what the task's harness puts into the machine before the agent begins; b"" where nothing."""
+    folders = LOGS.get(task.format, ()) if task.script is not None or task.steps else ()
+    if not folders and task.uploads is None:
+        return b""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name in folders:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o777
+            tar.addfile(entry)
+        if task.uploads is not None:
+            tar.add(task.uploads, workdir.strip("/") or ".", filter=_plain)
+    return made.getvalue()
+
+
+def enter_step(task: Task, step: TaskStep, sandbox: Sandbox) -> None:
+    """Bring what a step needs into the machine, run its setup.sh, and wait until it is healthy.
+
+    Raises:
+        ValidatorBroken: Its setup.sh failed; the task is at fault.
+        SandboxError: The machine is lost, or does not become healthy.
+    """
+    image, user = sandbox.image, task.user or sandbox.image.user
+    cwd = task.workdir or image.workdir or "/"
+    env = {**image.env, **task.env}
+    if step.workdir is not None:
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            tar.add(step.workdir, cwd.strip("/") or ".", filter=_plain)
+        sandbox.write_archive(made.getvalue())
+        if (step.workdir / "setup.sh").is_file():
+            ran = sandbox.run(["bash", "setup.sh"], timeout_s=_SETUP_S, user=user, env=env, cwd=cwd)
+            if ran.exit_code != 0:
+                said = (ran.stdout + ran.stderr)[-500:].decode("utf-8", "replace")
+                raise ValidatorBroken(
+                    f"{task.ref}: setup.sh of step {step.name} ended with {ran.exit_code}: {said}"
+                )
+    if step.healthcheck is not None:
+        _wait_healthy(sandbox, task, image, step.healthcheck)
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _wait_healthy(sandbox: Sandbox, task: Task, image: Image, check: Healthcheck) -> None:
+    """Wait for the check in the agent's own machine; raises StartFailed where it never succeeds."""
+    env = {**image.env, **task.env}
+    cwd = task.workdir or image.workdir or "/"
+
+    def healthy() -> bool:
+        ran = sandbox.run(list(check.command), timeout_s=check.timeout_s, env=env, cwd=cwd, user=task.user)
+        return ran.exit_code == 0
+
+    wait_healthy(check, healthy, why=lambda what: StartFailed(f"{task.ref}: its machine {what}"))
 
 
 class Cold:

@@ -7,6 +7,7 @@ is one, else sh, and removed. Keystrokes are typed one entry at a time.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from terminal_gym.terminal.keys import encode
 from terminal_gym.trajectory.record import Action, Observation
 
 SCRIPT = "/tmp/.tgym-solution"
+FOLDER = "/solution"  # where Harbor shows its reference solution, while it runs
 LINE_BYTES = (
     1000  # of one typed line; BusyBox keeps 1,024 (FEATURE_EDITING_MAX_LEN), others 4,095 (termios(3))
 )
@@ -108,10 +110,19 @@ def moves(solution: Solution, *, limit_s: float) -> list[Move]:
     """Return what to type for `solution`; a script may take `limit_s`."""
     if solution.script is None:
         return [_typed(entry) for entry in solution.keystrokes]
-    lines = [f"{line}\n".encode() for line in script_lines(solution.script.encode())]
+    files = {SCRIPT: solution.script.encode()}
+    if solution.folder is not None:
+        found = sorted(path for path in solution.folder.rglob("*") if path.is_file())
+        files = {
+            f"{FOLDER}/{path.relative_to(solution.folder).as_posix()}": path.read_bytes() for path in found
+        }
+    lines = [f"{line}\n".encode() for path, body in files.items() for line in script_lines(body, path)]
     typed = [Move(b"".join(lines[at : at + LINES]), 30.0) for at in range(0, len(lines), LINES)]
-    shell = f"if command -v bash >/dev/null; then bash {SCRIPT}; else sh {SCRIPT}; fi"
-    return [*typed, Move(f"{shell}; (c=$?; rm -f {SCRIPT}; exit $c)\n".encode(), limit_s)]
+    script = SCRIPT if solution.folder is None else f"{FOLDER}/solve.sh"
+    env = "".join(f"{name}={shlex.quote(value)} " for name, value in solution.env.items())
+    shell = f"if command -v bash >/dev/null; then {env}bash {script}; else {env}sh {script}; fi"
+    left = script if solution.folder is None else f"-r {FOLDER}"
+    return [*typed, Move(f"{shell}; (c=$?; rm -f {left}; exit $c)\n".encode(), limit_s)]
 
 
 def _typed(entry: Keystrokes) -> Move:
@@ -124,8 +135,8 @@ def _typed(entry: Keystrokes) -> Move:
     )
 
 
-def script_lines(script: bytes) -> list[str]:
-    """Return the shell lines that write `script` to SCRIPT, each below LINE_BYTES and plain ASCII."""
+def script_lines(script: bytes, path: str = "") -> list[str]:
+    """Return the shell lines that write `script` to `path`, or SCRIPT, each below LINE_BYTES and plain ASCII."""
     pieces = [_escaped(byte) for byte in script]
     chunks = [""]
     for piece in pieces:
@@ -133,7 +144,9 @@ def script_lines(script: bytes) -> list[str]:
             chunks.append("")
         chunks[-1] += piece
     first, *rest = [f"printf '{chunk}'" for chunk in chunks]
-    return [f"mkdir -p /tmp; {first} > {SCRIPT}", *(f"{line} >> {SCRIPT}" for line in rest)]
+    path = path or SCRIPT
+    place, folder = shlex.quote(path), shlex.quote(path.rpartition("/")[0])
+    return [f"mkdir -p {folder}; {first} > {place}", *(f"{line} >> {place}" for line in rest)]
 
 
 def _escaped(byte: int) -> str:

@@ -59,6 +59,13 @@ def rollout(
         float | None, typer.Option(help="That images made in this run may take.")
     ] = None,
     disk_floor_gb: Annotated[float, typer.Option(help="To be left free where images are kept.")] = 0.0,
+    grading: Annotated[
+        str,
+        typer.Option(help="Whose verdict is the reward: strict, or parity (the task format's own rules)."),
+    ] = "strict",
+    network: Annotated[
+        str, typer.Option(help="task: as its folder says; upstream: as its format gives it; none.")
+    ] = "task",
     retry_broken: Annotated[bool, typer.Option("--retry-broken", help="Play broken attempts again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
 ) -> None:
@@ -80,6 +87,8 @@ def rollout(
             "model_settings": read_settings(model_setting),
             "seed": seed,
             "max_steps": max_steps,
+            "grading": grading,
+            "network": network,
         }
         job = Job.of(_refs(manifest), agent=agent, attempts=attempts, model=model, **settings)
     bounds = Bounds(

@@ -25,12 +25,11 @@ from terminal_gym.errors import (
 from terminal_gym.machine import WarmPool
 from terminal_gym.rollout.episode import run_episode
 from terminal_gym.rollout.plan import Attempt, Retries, blame_of, next_after, seed_of
-from terminal_gym.sandbox.base import Image, Runtime, Sandbox
+from terminal_gym.sandbox.base import Image, Runtime
 from terminal_gym.tasks.task import ImageRecipe, Task
-from terminal_gym.trajectory.record import Action, Observation, Outcome, Trajectory
+from terminal_gym.trajectory.record import Action, Grading, Observation, Outcome, Trajectory
 from terminal_gym.trajectory.store import Row, RunWriter
-from terminal_gym.validation.validator import Validator, open_validator
-from terminal_gym.validation.verdict import Verdict
+from terminal_gym.validation.validator import Validator
 
 ROWS, COLS = 40, 160
 _ABORT_S = 20.0  # for removing what runs
@@ -100,6 +99,7 @@ class Engine:
         lend: Lends an image while an episode uses it; None: the runtime holds them all.
         watcher: Told what happens.
         validator: Who judges; None: the validator that each task asks for.
+        grading: Whose verdict is the reward, of tasks whose format has rules of its own.
         clock: Monotonic seconds.
     """
 
@@ -118,6 +118,7 @@ class Engine:
         lend: Callable[[ImageRecipe], AbstractContextManager[Image]] | None = None,
         watcher: Watcher | None = None,
         validator: Validator | None = None,
+        grading: Grading = "strict",
         clock: Callable[[], float] = time.monotonic,
     ):
         self._tasks, self._make_agent, self._runtime, self._writer = tasks, make_agent, runtime, writer
@@ -125,7 +126,8 @@ class Engine:
         self._seed, self._model, self._versions = seed, model, dict(versions or {})
         self._lend = lend or (lambda recipe: contextlib.nullcontext(runtime.image(recipe.name)))
         self._watcher, self._clock = watcher or Silent(), clock
-        self._validator = _Gated(validator, threading.BoundedSemaphore(self._bounds.verifications))
+        self._validator, self._grading = validator, grading
+        self._verdicts = threading.BoundedSemaphore(self._bounds.verifications)
         self._mutex = threading.Lock()
         self._running: dict[threading.Thread, _Try] = {}
         self._ended: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
@@ -312,6 +314,8 @@ class Engine:
             record=True,
             max_steps=self._bounds.max_steps,
             validator=self._validator,
+            grading=self._grading,
+            verdicts=self._verdicts,
             machines=self._pool,
         )
 
@@ -380,17 +384,6 @@ class TimedAgent:
             said.put(self._agent.act(seen))
         except BaseException as error:
             said.put(error)
-
-
-class _Gated:
-    """Lets so many verdicts be found at once."""
-
-    def __init__(self, validator: Validator | None, gate: threading.BoundedSemaphore):
-        self._validator, self._gate = validator, gate
-
-    def judge(self, sandbox: Sandbox, task: Task, *, runtime: Runtime) -> Verdict:
-        with self._gate:
-            return (self._validator or open_validator(task.validator)).judge(sandbox, task, runtime=runtime)
 
 
 def _close_soon(env: TerminalEnv) -> threading.Thread:

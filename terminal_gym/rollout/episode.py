@@ -79,7 +79,7 @@ def run_episode(
             context or a refusal ends the episode instead, and what was done until then is judged.
     """
     task = task or env.task
-    agent.begin(task)
+    agent.begin(task.at(0))
     began, steps, limit = clock(), list[Step](), ""
     began_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     seconds = {"reset": 0.0, "agent": 0.0, "verify": 0.0}
@@ -117,7 +117,7 @@ def run_episode(
 
 def _play(env: Playable, agent: Agent, steps: list[Step], clock: Callable[[], float]) -> Info:
     """Step until the episode ends; returns the last info. Steps are kept also where one of them raises."""
-    zero, ended = clock(), False
+    zero, ended, at = clock(), False, 0
     info: Info = {}
     while not ended:
         gave_up = ""
@@ -129,6 +129,9 @@ def _play(env: Playable, agent: Agent, steps: list[Step], clock: Callable[[], fl
         _, _, terminated, truncated, info = env.step(action)
         steps.append(Step(action, env.seen, began, clock() - zero))
         ended = terminated or truncated
+        if not ended and info.get("task_step", at) != at:
+            at = int(str(info["task_step"]))
+            agent.begin(env.task.at(at))  # the next step of the task: another instruction, the same machine
         if gave_up:
             info = info | {"limit": gave_up}
     return info

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from terminal_gym.agents import prompts
 from terminal_gym.agents.agent import Agent, open_agent
@@ -21,6 +21,7 @@ from terminal_gym.rollout.plan import Attempt, Retries, overridden, remaining
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
+from terminal_gym.trajectory.record import Grading
 from terminal_gym.trajectory.store import Run, RunWriter
 
 
@@ -38,6 +39,10 @@ class Job:
     )  # never a key: the environment holds those
     seed: int | None = None
     max_steps: int | None = None
+    grading: Grading = "strict"  # whose verdict is the reward
+    network: Literal["task", "upstream", "none"] = (
+        "task"  # as its folder says, as upstream gives it, or cut off
+    )
     namespace: str | None = None  # of tasks that are given by their folders; None: the usual one
     override: Mapping[str, float] | None = None  # of the tasks' own limits, as `overridden` takes it
     labels: Mapping[str, Any] | None = (
@@ -55,6 +60,9 @@ class Job:
         """
         if attempts < 1:
             raise BadSetting(f"{attempts} attempts; give each task one or more.")
+        for name, known in (("grading", ("strict", "parity")), ("network", ("task", "upstream", "none"))):
+            if (given := settings.get(name, known[0])) not in known:
+                raise BadSetting(f"{name} is {given!r}; it must be one of {', '.join(known)}.")
         job = cls(tasks={}, agent=agent, attempts=attempts, **settings)
         return replace(job, tasks={ref: job.find(ref).content_hash() for ref in refs})
 
@@ -88,6 +96,8 @@ class Job:
                 raise BadSetting(f"{ref} has changed since the run began: {task.content_hash()}. {advice}")
             if str(task.ref) in found:
                 raise BadSetting(f"Two tasks are named {task.ref}. Rename one folder.")
+            if self.network != "task":
+                task = task.granted(self.network == "upstream" and task.asks_network)
             found[str(task.ref)] = overridden(task, self.override or {})
         return found
 
@@ -134,6 +144,7 @@ class Rollout:
             versions=versions(),
             lend=self.shelf.lend,
             watcher=watcher,
+            grading=job.grading,
         )
 
     @property

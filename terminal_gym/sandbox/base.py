@@ -20,6 +20,7 @@ from typing import Protocol, Self, cast
 from pexpect.spawnbase import SpawnBase
 
 from terminal_gym.errors import RuntimeUnavailable, UnknownName
+from terminal_gym.tasks.harness import Condition, Service
 from terminal_gym.tasks.task import ImageRecipe, Limits
 from terminal_gym.trusted_runtime.orders import Orders
 
@@ -45,6 +46,14 @@ class SandboxSpec:
     limits: Limits = field(default_factory=Limits)
     share_network_of: str | None = (
         None  # name of a sandbox whose network namespace this one joins (live judging)
+    )
+    services: tuple[Service, ...] = ()  # machines beside it, on a private network that ends with it
+    aliases: tuple[str, ...] = ()  # its own names on that network
+    needs: tuple[
+        tuple[str, Condition], ...
+    ] = ()  # services whose state is waited for; a health check always is
+    beside: str | None = (
+        None  # name of a sandbox whose services this one reaches as well, under its own address
     )
     no_new_privileges: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)  # added to the owner labels
@@ -125,6 +134,33 @@ class Sandbox(Protocol):
         Raises:
             OversizedArchive: More than `limit_bytes` would come; nothing was copied.
         """
+        ...
+
+    def write_archive(self, archive: bytes) -> None:
+        """Unpack a tar over `/`, as root, booted or not: names, owners and modes are the tar's.
+
+        Only where the tar is ours. A link that an agent left in the way is followed inside the sandbox.
+        """
+        ...
+
+    def snapshot(self) -> Image:
+        """Return an image of the file system as it is now, running or not; the caller removes it.
+
+        Raises:
+            NotSupported: This runtime keeps no snapshots.
+        """
+        ...
+
+    def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
+        """Run a helper in one of the services beside it.
+
+        Raises:
+            UnknownName: No service has that name.
+        """
+        ...
+
+    def read_from(self, service: str, path: str, *, limit_bytes: int) -> bytes | None:
+        """As `read_archive`, from a service."""
         ...
 
     def written_bytes(self) -> int:

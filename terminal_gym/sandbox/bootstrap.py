@@ -6,6 +6,7 @@ image built on it inherits the label, and a score made on it says so.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -16,12 +17,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from terminal_gym.errors import BuildFailed
+import yaml
+
+from terminal_gym.errors import BadSetting, BuildFailed
 
 _DEBIAN = {"12": "bookworm", "13": "trixie", "latest": "trixie", "stable": "trixie"}
 _PYTHON = {"3.11": "bookworm", "3.13": "trixie", "3": "trixie", "latest": "trixie"}
+_PYTHON_PACKAGES = ("python3", "python3-venv", "python3-pip", "python-is-python3")
+# Upstream's Python is nobody's but the task's; Debian's would refuse `pip install`.
+_PIP = ("PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore")
 _NAME = re.compile(r"^(?:docker\.io/)?(?:library/)?(?P<name>debian|python)(?::(?P<tag>[\w.-]+))?$")
+# Terminal-Bench's own bases: a distribution with tmux and asciinema, which nothing here needs, and /app.
+_BENCH = re.compile(r"(?:.*/)?laude-institute/t-bench/(?P<kind>python-3-13|ubuntu-24-04)(?::\S+)?$")
+_UBUNTU = re.compile(r"^(?:docker\.io/)?(?:library/)?ubuntu(?::(?P<tag>24\.04|noble|latest))?$")
 _LIMIT_S = 900
+MAPPING = "TGYM_BASE_IMAGES"  # names a file of `upstream name: image of this machine` lines, in YAML
 
 
 @dataclass(frozen=True)
@@ -31,16 +41,25 @@ class Recipe:
     suite: str  # Debian release
     packages: tuple[str, ...] = ()
     env: tuple[str, ...] = ()  # NAME=value, for the image
+    workdir: str = ""
+    stands_for: str = ""  # the upstream image, where it is another distribution
 
     @property
     def describes(self) -> str:
         """What an image made so is called in records."""
         extra = f" with {', '.join(self.packages)}" if self.packages else ""
-        return f"Debian {self.suite} minbase by mmdebstrap{extra}"
+        place = f", in place of {self.stands_for}" if self.stands_for else ""
+        return f"Debian {self.suite} minbase by mmdebstrap{extra}{place}"
 
 
 def recipe_for(name: str) -> Recipe | None:
     """Return how to stand in for a base image of that name, None where nothing can."""
+    if bench := _BENCH.match(name):
+        python = bench["kind"].startswith("python")
+        packages = ("ca-certificates", *(_PYTHON_PACKAGES if python else ()))
+        return Recipe("trixie", packages, _PIP if python else (), workdir="/app", stands_for=name)
+    if _UBUNTU.match(name):
+        return Recipe("trixie", ("ca-certificates",), stands_for=name)
     found = _NAME.match(name)
     if found is None:
         return None
@@ -53,9 +72,35 @@ def recipe_for(name: str) -> Recipe | None:
     minor = ".".join(version.split(".")[:2])
     if minor not in _PYTHON or suite not in ("", _PYTHON[minor]):
         return None
-    packages = ("python3", "python3-venv", "python3-pip", "python-is-python3", "ca-certificates")
-    # Upstream's Python is nobody's but the task's; Debian's would refuse `pip install`.
-    return Recipe(_PYTHON[minor], packages, ("PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore"))
+    return Recipe(_PYTHON[minor], (*_PYTHON_PACKAGES, "ca-certificates"), _PIP)
+
+
+def mapped(name: str) -> str | None:
+    """Return the image that the mapping file names in place of `name`, None where it names none.
+
+    A name in the file is matched as it stands, and against what follows the registry's host.
+
+    Raises:
+        BadSetting: The file cannot be read, or is no mapping of names to names.
+    """
+    place = os.environ.get(MAPPING, "")
+    if not place:
+        return None
+    rows = _mapping(place)
+    head, _, rest = name.partition("/")
+    short = rest if rest and ("." in head or ":" in head or head == "localhost") else name
+    return next((rows[key] for key in (name, short) if key in rows and rows[key] != name), None)
+
+
+@functools.lru_cache(maxsize=4)
+def _mapping(place: str) -> dict[str, str]:
+    try:
+        rows = yaml.safe_load(Path(place).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadSetting(f"{MAPPING} names {place}, which cannot be read: {error}") from error
+    if not isinstance(rows, dict) or not all(isinstance(cell, str) for row in rows.items() for cell in row):
+        raise BadSetting(f"{place} is no mapping. Write lines such as `ubuntu:24.04: my-ubuntu:1`.")
+    return rows
 
 
 @contextmanager

@@ -17,12 +17,14 @@ import itertools
 import json
 import os
 import resource
+import secrets
 import shutil
 import tarfile
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -31,8 +33,15 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import Ulimit
 
-from terminal_gym.errors import ImageMissing, OversizedArchive, SandboxError, SandboxLost, StartFailed
-from terminal_gym.sandbox import images, isolation
+from terminal_gym.errors import (
+    ImageMissing,
+    OversizedArchive,
+    SandboxError,
+    SandboxLost,
+    StartFailed,
+    UnknownName,
+)
+from terminal_gym.sandbox import images, isolation, services
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.engine import CALL_S, Engine
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
@@ -146,10 +155,16 @@ class Docker:
             if key in _NAMES:
                 raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
             _NAMES.add(key)
+        beside: services.Services | None = None
         try:
             with self.engine.calling(f"create {spec.name}"):
-                container = Container(self, self._create(spec, image), spec, image)
+                if spec.services:
+                    beside = services.started(self.engine, spec, build=self.build)
+                container = Container(self, self._create(spec, image), spec, image, beside)
         except BaseException:
+            if beside is not None:
+                with contextlib.suppress(SandboxError):
+                    beside.close()
             _NAMES.discard(key)
             raise
         with self._lock:
@@ -222,6 +237,10 @@ class Docker:
                 with contextlib.suppress(NotFound):
                     client.remove_network(found["Id"])
                     removed.append(found["Name"])
+            for found in filter(_is_left, client.images(filters=ours)):
+                with contextlib.suppress(ImageNotFound, APIError):  # a container of somebody else may use it
+                    client.remove_image(found["Id"], force=True)
+                    removed.append((found.get("RepoTags") or [found["Id"]])[0])
             for found in filter(_is_left, client.volumes(filters=ours).get("Volumes") or []):
                 with contextlib.suppress(NotFound):
                     client.remove_volume(found["Name"], force=True)
@@ -278,11 +297,19 @@ class Podman(Docker):
 class Container:
     """One container; see `Sandbox` in base.py for what each method promises."""
 
-    def __init__(self, runtime: Docker, id: str, spec: SandboxSpec, image: Image):
+    def __init__(
+        self,
+        runtime: Docker,
+        id: str,
+        spec: SandboxSpec,
+        image: Image,
+        beside: services.Services | None = None,
+    ):
         self.id, self.spec, self.image = id, spec, image
         self.name = spec.name
         self._runtime, self._engine = runtime, runtime.engine
         self._line: Line | None = None
+        self._beside = beside
         self._closed = False
 
     def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Line:
@@ -361,15 +388,18 @@ class Container:
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""
+        return self._read(self.id, path, limit_bytes=limit_bytes)
+
+    def _read(self, id: str, path: str, *, limit_bytes: int) -> bytes | None:
         too_large = f"{path} in {self.name} is larger than {limit_bytes} bytes"
         with self._engine.calling(f"read {path} from", sandbox=self.name):
             try:
-                answer = self._engine.get(f"/containers/{self.id}/archive", {"path": path})
+                answer = self._engine.get(f"/containers/{id}/archive", {"path": path})
             except APIError as error:
                 # Podman says it with a 500 where the file vanished while it was looked at.
                 if error.status_code != 404 and "no such file" not in str(error.explanation):
                     raise
-                self._engine.client.inspect_container(self.id)  # or is it the container that is gone?
+                self._engine.client.inspect_container(id)  # or is it the container that is gone?
                 return None
             with answer:
                 stat, kept = _stat_of(answer), bytearray()
@@ -382,6 +412,30 @@ class Container:
                     if len(kept) > limit_bytes:
                         raise OversizedArchive(too_large)
                 return bytes(kept)
+
+    def write_archive(self, archive: bytes) -> None:
+        """Unpack a tar of ours over `/`; the daemon follows links within the container's root only."""
+        with self._engine.calling("write to", sandbox=self.name):
+            self._engine.client.put_archive(self.id, "/", archive)
+
+    def snapshot(self) -> Image:
+        """Return an image of the file system as it is now; it carries our lease, and dies with us at the latest."""
+        with self._engine.calling("take a snapshot of", sandbox=self.name):
+            tag = secrets.token_hex(8)
+            made = self._engine.client.commit(self.id, repository=images.SNAPSHOTS, tag=tag)["Id"]
+        return replace(self.image, name=f"{images.SNAPSHOTS}:{tag}", digest=str(made))
+
+    def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
+        """Run a helper in one of the services beside it, under its own limit: nothing of ours is in there."""
+        if self._beside is None:
+            raise UnknownName("service", service, known=())
+        return self._beside.run(service, argv, timeout_s=timeout_s, user=user)
+
+    def read_from(self, service: str, path: str, *, limit_bytes: int) -> bytes | None:
+        """Return a tar of a service's `path`, untrusted; None where nothing is there."""
+        if self._beside is None:
+            raise UnknownName("service", service, known=())
+        return self._read(self._beside.id_of(service), path, limit_bytes=limit_bytes)
 
     def written_bytes(self) -> int:
         """Apparent size of what was written above the image."""
@@ -404,6 +458,8 @@ class Container:
         self._hang_up()
         with self._engine.calling("remove", sandbox=self.name):
             remove(self._engine, self.id)
+        if self._beside is not None:
+            self._beside.close()
         self._closed = True
         self._runtime._forget(self.name)
 

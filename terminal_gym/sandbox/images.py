@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tarfile
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.tree import GUEST, TrustedTree
 
 SUBSTITUTED = "terminal-gym.substituted"  # image label: what stands in for an upstream base image
+SNAPSHOTS = (
+    "tgym-snapshot"  # repository of the images that are taken of sandboxes; each has its owner's lease
+)
 TRUSTED = "terminal-gym.trusted"  # volume label: hash of the tree in it; kept for later sandboxes
 Log = Callable[[str], None]
 _ARG = re.compile(r"^\s*ARG\s+(?P<name>\w+)=(?P<value>\S*)", re.I | re.M)
@@ -58,18 +62,26 @@ def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
     if recipe.context is None:
         _have_base(engine, recipe.name, log=log)
         return
+    if recipe.prebuilt and (
+        _mapped(engine, recipe.name, log=log) or not (failed := _pull(engine, recipe.name))
+    ):
+        return
     dockerfile = recipe.context / recipe.dockerfile
     for base in bases(dockerfile.read_text(encoding="utf-8")):
         _have_base(engine, base, log=log)
+    labels = {}
+    if recipe.prebuilt:
+        log(f"{recipe.name} cannot be pulled ({failed}); building it from its Dockerfile")
+        labels = {SUBSTITUTED: f"{recipe.name} built here from its Dockerfile, not pulled"}
     for _ in range(_BUILDS):
-        error, tail = _built(engine, recipe, log=log)
+        error, tail = _built(engine, recipe, log=log, labels=labels)
         if _RACE not in error:
             break
     if error:
         raise BuildFailed(f"{dockerfile} does not build: {error}", log_tail=tail)
 
 
-def _built(engine: Engine, recipe: ImageRecipe, *, log: Log) -> tuple[str, str]:
+def _built(engine: Engine, recipe: ImageRecipe, *, log: Log, labels: Mapping[str, str]) -> tuple[str, str]:
     """(error, "" where it was built; the end of the output)"""
     tail = ""
     with engine.calling(f"build {recipe.name}"):
@@ -78,6 +90,7 @@ def _built(engine: Engine, recipe: ImageRecipe, *, log: Log) -> tuple[str, str]:
             custom_context=True,
             dockerfile=recipe.dockerfile,
             tag=recipe.name,
+            labels=dict(labels) or None,
             rm=True,
             forcerm=True,
             timeout=_SILENT_S,
@@ -141,7 +154,7 @@ def _have_base(engine: Engine, name: str, *, log: Log) -> None:
             return
         except ImageNotFound:
             pass
-    if not (failed := _pull(engine, name)):
+    if _mapped(engine, name, log=log) or not (failed := _pull(engine, name)):
         return
     log(f"{name} cannot be pulled ({failed}); trying to bootstrap it")
     recipe = bootstrap.recipe_for(name)
@@ -150,6 +163,27 @@ def _have_base(engine: Engine, name: str, *, log: Log) -> None:
         raise ImageMissing(f"{found} Pull it where a registry answers, or build on debian:* here.")
     with bootstrap.made(recipe, log=log) as archive:
         _import(engine, archive, name, recipe)
+
+
+def _mapped(engine: Engine, name: str, *, log: Log) -> bool:
+    """Give what the mapping file names for `name` that name, with a label that says so; whether it names anything.
+
+    Raises:
+        ImageMissing: It names an image that is not here.
+    """
+    local = bootstrap.mapped(name)
+    if local is None:
+        return False
+    _have_base(engine, local, log=log)
+    log(f"{local} stands in for {name}")
+    lines = f"FROM {local}\nLABEL {SUBSTITUTED}={json.dumps(f'{local} in place of {name}')}\n"
+    with engine.calling(f"name {local} as {name}"):
+        for message in engine.client.build(
+            fileobj=io.BytesIO(lines.encode()), tag=name, rm=True, forcerm=True, decode=True
+        ):
+            if "error" in message:
+                raise BuildFailed(f"{local} cannot stand in for {name}: {message['error']}")
+    return True
 
 
 def _pull(engine: Engine, name: str) -> str:
@@ -168,6 +202,7 @@ def _pull(engine: Engine, name: str) -> str:
 def _import(engine: Engine, archive: Path, name: str, recipe: bootstrap.Recipe) -> None:
     changes = [f"LABEL {SUBSTITUTED}={recipe.describes!r}", 'CMD ["bash"]']
     changes += [f"ENV {entry}" for entry in recipe.env]
+    changes += [f"WORKDIR {recipe.workdir}"] if recipe.workdir else []
     # The tag goes into the name: Podman does not look at the parameter of its own.
     full = name if parse_repository_tag(name)[1] else f"{name}:latest"
     with engine.calling(f"import {name}"):

@@ -43,6 +43,11 @@ def settings(
     """
     client, limits = engine.client, spec.limits
     network = "bridge" if limits.network else "none"
+    attached = None
+    if spec.services or spec.beside:
+        network = network_name(spec.beside or spec.name)
+        endpoints: Any = {network: client.create_endpoint_config(aliases=list(spec.aliases))}
+        attached = client.create_networking_config(endpoints)
     if spec.share_network_of:
         network = f"container:{container_name(spec.share_network_of)}"
     disk = limits.disk_mb * 1024 * 1024
@@ -85,6 +90,7 @@ def settings(
         stop_signal="SIGKILL",
         healthcheck=Healthcheck(test=["NONE"]),
         host_config=host,
+        networking_config=attached,
         hostname=None if spec.share_network_of else "sandbox",
     )
     return config
@@ -93,3 +99,8 @@ def settings(
 def container_name(name: str) -> str:
     """Return the Engine's name for a sandbox."""
     return "tgym-" + re.sub(r"[^a-zA-Z0-9_.-]", "-", name)
+
+
+def network_name(name: str) -> str:
+    """Return the Engine's name for the private network of a sandbox and its services."""
+    return container_name(name)

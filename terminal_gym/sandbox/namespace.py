@@ -28,7 +28,14 @@ from typing import ClassVar, Self
 
 from pexpect.fdpexpect import fdspawn
 
-from terminal_gym.errors import OversizedArchive, RuntimeUnavailable, SandboxLost, StartFailed
+from terminal_gym.errors import (
+    NotSupported,
+    OversizedArchive,
+    RuntimeUnavailable,
+    SandboxLost,
+    StartFailed,
+    UnknownName,
+)
 from terminal_gym.sandbox import cgroup, guard, keeper, launch, recipe, rootfs
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.handshake import shake_hands
@@ -152,6 +159,11 @@ class Namespace:
             ImageMissing: The image is not there.
             StartFailed: The kernel refused, or the name is taken.
         """
+        if spec.services or spec.beside:
+            advice = "Use --runtime docker for this task."
+            raise NotSupported(
+                f"The namespace runtime starts one machine, and no services beside it. {advice}"
+            )
         self._reap_once()
         stored = self.store.image(spec.image)
         peer = self._peer(spec.share_network_of)
@@ -346,6 +358,36 @@ class Machine:
             raise SandboxLost(f"{path} in {self.name} cannot be read: {err[-500:].decode(errors='replace')}")
         return out
 
+    def write_archive(self, archive: bytes) -> None:
+        """Unpack a tar of ours over `/`."""
+        ran = subprocess.run(
+            launch.alone_command(
+                self._place()._replace(network="none", limits=Limits(), groups=()), ["-c", _UNTAR]
+            ),
+            input=archive,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_ENV,
+            check=False,
+            timeout=_ARCHIVE_S,
+        )
+        if ran.returncode != 0:
+            raise SandboxLost(
+                f"nothing can be written to {self.name}: {ran.stdout[-500:].decode('utf-8', 'replace')}"
+            )
+
+    def snapshot(self) -> Image:
+        """Not here: a snapshot would have to copy the overlay."""
+        raise NotSupported("The namespace runtime keeps no snapshots of a sandbox. Use --runtime docker.")
+
+    def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
+        """Not here: there are no services."""
+        raise UnknownName("service", service, known=())
+
+    def read_from(self, service: str, path: str, *, limit_bytes: int) -> bytes | None:
+        """Not here: there are no services."""
+        raise UnknownName("service", service, known=())
+
     def written_bytes(self) -> int:
         """Apparent size of what was written above the image."""
         return sum(size for _, size in self._place().keeper.written())
@@ -437,6 +479,11 @@ class Line:
             self.stream.close()
 
 
+_UNTAR = """
+import io, sys, tarfile
+with tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read()), mode="r:") as archive:
+    archive.extractall("/", filter="fully_trusted")
+"""
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"} | {
     "OPENSSL_CONF": "/dev/null"
 }

@@ -55,6 +55,7 @@ class Compose:
     healthcheck: Healthcheck | None = None
     aliases: tuple[str, ...] = ()
     services: tuple[Service, ...] = ()
+    needs: tuple[tuple[str, Condition], ...] = ()
 
 
 def find_compose(folder: Path) -> Path | None:
@@ -199,6 +200,7 @@ class _Reader:
             healthcheck=self.healthcheck(block),
             aliases=self.aliases(name, block),
             services=others,
+            needs=self.needs(block),
         )
 
     def service(self, name: str, block: Block) -> Service:

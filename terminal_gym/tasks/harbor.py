@@ -34,7 +34,7 @@ from terminal_gym.tasks.harness import (
 from terminal_gym.tasks.marked_toml import TomlBlock, read_toml
 from terminal_gym.tasks.marked_yaml import read_text
 from terminal_gym.tasks.task import NAME, ImageRecipe, Limits, Solution, Task, TaskRef, ValidatorSpec
-from terminal_gym.tasks.terminal_bench import built_image, check_links, imports_only_stdlib
+from terminal_gym.tasks.terminal_bench import built_image, check_links, suits_trusted_pytest
 
 NAMESPACE = "TerminalBench2"
 SCHEMAS = ("1.0", "1.1", "1.2", "1.3", "1.4")
@@ -96,7 +96,7 @@ class _Reader:
         compose = self._compose()
         script = None if steps else self._script(self.folder / "tests", self.verifier, None)
         tests = self.folder / "tests"
-        pytests = script is not None and script.machine is None and imports_only_stdlib(tests)
+        pytests = script is not None and script.machine is None and suits_trusted_pytest(tests)
         docker_image = self.environment.text("docker_image", "")
         loose = bool(docker_image) and not self._has_recipe(self.folder / "environment")
         return Task(
@@ -117,6 +117,7 @@ class _Reader:
             user=self._user(self.agent) or compose.user,
             service=compose.name or "main",
             services=compose.services,
+            needs=compose.needs,
             healthcheck=self._healthcheck(self.environment) or compose.healthcheck,
             uploads=self.folder / "environment" if loose else None,
             steps=steps,

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from terminal_gym.tasks.harness import (
+    Condition,
     Format,
     Healthcheck,
     ScriptSpec,
@@ -135,6 +136,7 @@ class Task:
     user: str = ""  # who the agent is; "": the image's own user
     service: str = ""  # what other services call the agent's machine
     services: tuple[Service, ...] = ()  # started before it, on a private network
+    needs: tuple[tuple[str, Condition], ...] = ()  # services whose state is waited for
     healthcheck: Healthcheck | None = None  # waited for before the agent begins
     uploads: Path | None = None  # folder whose content goes to the working directory before the agent begins
     steps: tuple[
@@ -153,6 +155,24 @@ class Task:
     def scripts(self) -> tuple[ScriptSpec, ...]:
         """The format's own judges: of the task, or of each step."""
         return tuple(step.script for step in self.steps) or ((self.script,) if self.script else ())
+
+    def at(self, step: int) -> Task:
+        """Return the task as it is in one of its steps, from 0; the task itself where it has none.
+
+        Raises:
+            IndexError: It has fewer steps.
+        """
+        if not self.steps:
+            return self
+        now = self.steps[step]
+        agent_s = self.limits.agent_s if now.agent_s is None else now.agent_s
+        return replace(
+            self,
+            instruction=now.instruction,
+            script=now.script,
+            limits=replace(self.limits, agent_s=agent_s, verifier_s=now.script.timeout_s),
+            solution=now.solution,
+        )
 
     def granted(self, network: bool) -> Task:
         """Return the task with or without the network, whatever its format asks for."""

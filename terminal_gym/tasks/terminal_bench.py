@@ -97,6 +97,7 @@ def read_task(folder: Path, *, namespace: str = "TerminalTraj") -> Task:
         user=compose.user,
         service=compose.name,
         services=compose.services,
+        needs=compose.needs,
         healthcheck=compose.healthcheck,
     )
 
@@ -144,13 +145,18 @@ def _script(folder: Path, top: Block) -> ScriptSpec | None:
 def _strict(folder: Path, script: ScriptSpec | None) -> StrictSpec:
     if script is None:
         return StrictSpec(calibrated=False)
-    plain = script.parser == "pytest" and imports_only_stdlib(folder / "tests")
+    plain = script.parser == "pytest" and suits_trusted_pytest(folder / "tests")
     return StrictSpec("pytest" if plain else "script", calibrated=False)
 
 
-def imports_only_stdlib(tests: Path) -> bool:
-    """Whether pytest in the trusted runtime, which has the standard library and pytest, can import all tests."""
+def suits_trusted_pytest(tests: Path) -> bool:
+    """Whether pytest in the trusted runtime, with the standard library alone, can run all tests, by their text.
+
+    Tests that speak of `/tests` are left to the script too: in the trusted runtime they lie elsewhere.
+    """
     files = sorted(tests.rglob("*.py"))
+    if any(b'"/tests' in path.read_bytes() or b"'/tests" in path.read_bytes() for path in files):
+        return False
     own = {path.relative_to(tests).parts[0].removesuffix(".py") for path in files} | {"pytest", "_pytest"}
     return bool(files) and all(_imported(path) <= own | sys.stdlib_module_names for path in files)
 

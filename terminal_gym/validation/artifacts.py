@@ -8,6 +8,7 @@ Source: the filter follows the "data" filter of Python's tarfile (PEP 706), and 
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import posixpath
 import tarfile
@@ -46,6 +47,25 @@ def filtered(archives: Iterable[tuple[str, bytes | None]]) -> Filtered:
             if archive is not None:
                 dropped += _copy(path, archive, out, budget)
     return Filtered(made.getvalue(), tuple(dropped))
+
+
+def without(archive: bytes, patterns: tuple[str, ...]) -> bytes:
+    """Return the tar without the entries below its first name that match one of the shell patterns."""
+    made = io.BytesIO()
+    try:
+        with (
+            tarfile.open(fileobj=io.BytesIO(archive), mode="r:", errors="surrogateescape") as tar,
+            tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as out,
+        ):
+            for entry in tar:
+                below = entry.name.partition("/")[2]
+                parts = below.split("/")
+                tails = ("/".join(parts[: n + 1]) for n in range(len(parts)))
+                if not below or not any(fnmatch.fnmatch(t, p) for t in (*tails, *parts) for p in patterns):
+                    out.addfile(entry, tar.extractfile(entry) if entry.isreg() else None)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise BadArtifact(f"an archive is damaged: {error}") from error
+    return made.getvalue()
 
 
 class _Budget:

@@ -10,7 +10,6 @@ integrity flag), and code that a test imports can forge its own outcome.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -19,8 +18,6 @@ import time
 import uuid
 from dataclasses import replace
 
-import pexpect
-
 from terminal_gym.errors import (
     OversizedArchive,
     RuntimeUnavailable,
@@ -28,24 +25,28 @@ from terminal_gym.errors import (
     StartFailed,
     ValidatorBroken,
 )
-from terminal_gym.sandbox.base import Console, Runtime, Sandbox, SandboxSpec
-from terminal_gym.sandbox.handshake import send_all
+from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec
 from terminal_gym.tasks.task import Mode, Task
 from terminal_gym.trusted_runtime.orders import JudgeOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
 from terminal_gym.validation import artifacts, integrity
-from terminal_gym.validation.report import Decision, Report, decide, opened
+from terminal_gym.validation.report import Decision, Report, decide, parsed
+from terminal_gym.validation.signed import asked
 from terminal_gym.validation.verdict import Verdict
 
-_GRACE_S = 10.0  # beyond the supervisor's own deadline
-_STREAM_CAP = 64 * 1024 * 1024
-_CHUNK = 131_072
 _RETRIES = 2  # of a judgement that the machine, not the agent, spoiled
 _NOBODY = 64321
 
 
 class PytestValidator:
-    """The validator for pytest folders."""
+    """The validator for pytest folders.
+
+    Args:
+        stops: Whether the agent's machine is stopped in the end where the mode lets it run, `live`.
+    """
+
+    def __init__(self, *, stops: bool = True):
+        self._stops = stops
 
     def judge(self, sandbox: Sandbox, task: Task, *, runtime: Runtime) -> Verdict:
         """Stop `sandbox` and return the verdict on what it holds; see `Validator`."""
@@ -64,8 +65,9 @@ class PytestValidator:
                 decision, flags, tail = _blamed(error, sandbox, task, runtime, expected, last=last)
             if decision.status != "broken":
                 break
-        with contextlib.suppress(SandboxError):  # `live`: what was judged while it ran
-            sandbox.stop()
+        if self._stops:
+            with contextlib.suppress(SandboxError):  # `live`: what was judged while it ran
+                sandbox.stop()
         return Verdict(
             decision.status,
             mode,
@@ -94,7 +96,7 @@ def expected_ids(task: Task, runtime: Runtime) -> tuple[str, ...]:
         pass
     orders = replace(_orders(task, canary=""), collect_only=True)
     with runtime.start(_judge_spec(task, f"collect-{uuid.uuid4().hex[:12]}")) as pristine:
-        report, _ = _run(pristine, orders, task, b"")
+        report = _run(pristine, orders, task, b"")
     if report is None or report.status != "reported" or report.errors or not report.items:
         found = (
             "no answer"
@@ -123,7 +125,7 @@ def _judged(
     if mode == "restart":
         flags = integrity.flags(sandbox.changed_paths())
         canary = secrets.token_hex(16)
-        report, _ = _run(sandbox, _orders(task, canary=canary), task, b"")
+        report = _run(sandbox, _orders(task, canary=canary), task, b"")
         return (
             decide(report, expected=expected, canary=canary, fresh=False),
             (*_flags(report, task), *flags),
@@ -149,7 +151,7 @@ def _in_fresh(
     with runtime.start(spec) as pristine:
         # What the image ships at a declared path is not what the agent left there.
         orders = _orders(task, canary=canary, clear=() if beside else task.validator.artifacts)
-        report, _ = _run(pristine, orders, task, crossed)
+        report = _run(pristine, orders, task, crossed)
     return decide(report, expected=expected, canary=canary), report
 
 
@@ -172,33 +174,11 @@ def _orders(task: Task, *, canary: str, clear: tuple[str, ...] = ()) -> JudgeOrd
     )
 
 
-def _run(sandbox: Sandbox, orders: JudgeOrders, task: Task, crossed: bytes) -> tuple[Report | None, bytes]:
-    """Boot `sandbox` with judging orders; returns the signed report, None where none came, and the raw stream."""
-    key = secrets.token_bytes(32)
+def _run(sandbox: Sandbox, orders: JudgeOrders, task: Task, crossed: bytes) -> Report | None:
+    """Boot `sandbox` with judging orders; returns the signed report, None where none came."""
     tests = artifacts.pack_tests(task.validator.tests, own_conftest=task.validator.own_conftest)
-    console = sandbox.boot(orders, rows=24, cols=80)
-    try:
-        for line in (base64.b64encode(tests), base64.b64encode(crossed), key.hex().encode()):
-            send_all(console.stream, line + b"\n")
-        return _awaited(console, key, time.monotonic() + orders.timeout_s + _GRACE_S)
-    finally:
-        sandbox.stop()
-
-
-def _awaited(console: Console, key: bytes, until: float) -> tuple[Report | None, bytes]:
-    stream = bytearray(console.stream.buffer)
-    scanned = 0
-    while time.monotonic() < until and len(stream) < _STREAM_CAP:
-        end = stream.rfind(b"\n") + 1
-        if end > scanned:
-            if (report := opened(bytes(stream[scanned:end]), key)) is not None:
-                return report, bytes(stream)
-            scanned = end
-        try:
-            stream += console.stream.read_nonblocking(_CHUNK, timeout=max(0.0, until - time.monotonic()))
-        except (pexpect.EOF, pexpect.TIMEOUT):
-            break
-    return opened(bytes(stream[scanned:]), key), bytes(stream)
+    document = asked(sandbox, orders, tests=tests, artifacts=crossed)
+    return None if document is None else parsed(document)
 
 
 def _gate(sandbox: Sandbox, task: Task) -> None:

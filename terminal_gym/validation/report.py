@@ -55,7 +55,13 @@ class Report:
 
 
 def opened(stream: bytes, key: bytes) -> Report | None:
-    """Return the first line of `stream` that carries a report signed with `key`; the rest is noise."""
+    """Return the first report in `stream` that is signed with `key`; the rest is noise."""
+    document = signed(stream, key)
+    return None if document is None else parsed(document)
+
+
+def signed(stream: bytes, key: bytes) -> dict[str, Any] | None:
+    """Return the first object in `stream` that is signed with `key`, None where there is none."""
     for line in stream.split(b"\n"):
         begin = line.find(REPORT)
         if begin < 0:
@@ -66,14 +72,13 @@ def opened(stream: bytes, key: bytes) -> Report | None:
         except ValueError:
             continue
         if hmac.compare_digest(signature, hmac.new(key, document, hashlib.sha256).hexdigest().encode()):
-            return _parsed(json.loads(document))
+            found = json.loads(document)
+            return found if isinstance(found, dict) else {}
     return None
 
 
-def _parsed(document: object) -> Report:
+def parsed(document: dict[str, Any]) -> Report:
     """Take from the document what has the right shape; the rest was forged in process and counts as missing."""
-    if not isinstance(document, dict):
-        document = {"status": "crashed", "out": "the signed document is not an object"}
     inner = document.get("report")
     inner = inner if isinstance(inner, dict) else {}
     reports = [

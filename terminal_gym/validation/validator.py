@@ -1,11 +1,14 @@
-"""Validator: judges what an agent left behind. One door picks it by a task's ValidatorSpec."""
+"""Validator: judges what an agent left behind. One door picks it for a task."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from terminal_gym.errors import BadSetting
 from terminal_gym.sandbox.base import Runtime, Sandbox
-from terminal_gym.tasks.task import Task, ValidatorSpec
+from terminal_gym.tasks.task import Task
+from terminal_gym.trajectory.record import Grading
+from terminal_gym.validation.foreign import ForeignValidator
 from terminal_gym.validation.pytest_runner import PytestValidator
 from terminal_gym.validation.verdict import Verdict
 
@@ -24,7 +27,31 @@ class Validator(Protocol):
         ...
 
 
-def open_validator(spec: ValidatorSpec) -> Validator:
-    """Return the validator that `spec` asks for."""
-    del spec  # there is one kind so far; script runners come with the other task formats
-    return PytestValidator()
+def open_validator(
+    task: Task,
+    *,
+    grading: Grading = "strict",
+    agent_failed: bool = False,
+    both: bool | None = None,
+    in_steps: bool = False,
+) -> Validator:
+    """Return the validator for a task.
+
+    Args:
+        grading: Whose verdict is the reward, where the task's format has a judge of its own.
+        agent_failed: A limit ended the agent's work; Terminal-Bench 1.0 then reads tests that ran out of time.
+        in_steps: The machine is used again after this verdict, for the next step of the task.
+        both: Take the other verdict too. None: where the task is a foreign one, whose author knew of no strict judge.
+
+    Raises:
+        BadSetting: Parity is asked for, and the task has no judge of its own.
+    """
+    if task.script is None:
+        if grading == "parity":
+            raise BadSetting(f"{task.ref} has no test script of its own, so no parity verdict. Use strict.")
+        return PytestValidator()
+    if both is None:
+        both = task.strict.calibrated is not None
+    if grading == "strict" and not (both or in_steps) and task.strict.judge == "pytest":
+        return PytestValidator()
+    return ForeignValidator(grading, both=both, agent_failed=agent_failed, wipe=in_steps, stops=not in_steps)

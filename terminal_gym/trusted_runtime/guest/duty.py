@@ -23,4 +23,8 @@ def serve() -> None:
         from terminal_gym.trusted_runtime.guest import judge
 
         judge.judge(orders, lines)
+    elif kind == "script":
+        from terminal_gym.trusted_runtime.guest import script
+
+        script.run(orders, lines)
     console.fail("bad_orders", f"kind {kind!r}")

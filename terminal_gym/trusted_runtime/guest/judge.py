@@ -62,7 +62,7 @@ def judge(orders: dict[str, Any], lines: console.Lines) -> NoReturn:
     child = _start_child(orders)
     problem, places = _unpack(orders, lines.read(), lines.read())
     key = bytes.fromhex(lines.read().decode())
-    _become_deaf()
+    become_deaf()
     started = time.monotonic()
     result: dict[str, Any] = {
         "status": problem[0],
@@ -79,8 +79,8 @@ def judge(orders: dict[str, Any], lines: console.Lines) -> NoReturn:
             result |= {"status": "crashed", "out": repr(error)}
     result["s"] = round(time.monotonic() - started, 4)
     result["timed_out"] = result["status"] == "timeout"
-    _kill_all(child.pid)
-    _send(result, key)
+    kill_all(child.pid)
+    send(result, key)
     os._exit(0)
 
 
@@ -148,7 +148,7 @@ def _make_scratch(uid: int | None) -> str:
     raise OSError("no folder can be made in /tmp, / or /dev/shm")
 
 
-def _become_deaf() -> None:
+def become_deaf() -> None:
     """Nothing more is read from the console: the key was the last line."""
     read_end, write_end = os.pipe()
     os.close(write_end)
@@ -261,14 +261,14 @@ def _is_report(document: Any) -> bool:
     )
 
 
-def _kill_all(child: int) -> None:
+def kill_all(child: int) -> None:
     """Before the report, so that nothing is left that could write after it."""
     until = time.monotonic() + _KILL_S
     while time.monotonic() < until:
         try:
             if os.getpid() == 1:
                 os.kill(-1, signal.SIGKILL)
-            else:  # no process namespace of our own: only what we started
+            elif child:  # no process namespace of our own: only what we started
                 os.killpg(child, signal.SIGKILL)
         except ProcessLookupError:
             pass
@@ -280,7 +280,7 @@ def _kill_all(child: int) -> None:
         time.sleep(0.001)
 
 
-def _send(result: dict[str, Any], key: bytes) -> None:
+def send(result: dict[str, Any], key: bytes) -> None:
     document = json.dumps(result).encode()
     signature = hmac.new(key, document, hashlib.sha256).hexdigest().encode()
     console.make_raw(1)  # tested code may have reached the terminal through /dev/console, and have stopped it

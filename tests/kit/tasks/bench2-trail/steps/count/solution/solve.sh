@@ -1,0 +1,2 @@
+#!/bin/bash
+cat /app/birds.txt /app/more.txt | wc -l > /app/count.txt

@@ -1,0 +1,2 @@
+#!/bin/bash
+sort /app/.more > /app/more.txt && rm /app/.more

@@ -1,0 +1,2 @@
+#!/bin/bash
+printf "heron\nteal\nwren\n" > /app/birds.txt
