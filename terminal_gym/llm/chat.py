@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, cast
 
 from terminal_gym.errors import BadSetting, UnknownName
@@ -31,6 +31,14 @@ class Sampling:
     top_p: float | None = None
     max_tokens: int | None = None  # of one reply
     seed: int | None = None
+
+
+def merged(own: Sampling, given: Sampling | None) -> Sampling:
+    """Return `own` with what `given` says instead, field by field."""
+    if given is None:
+        return own
+    told = {field.name: getattr(given, field.name) for field in fields(given)}
+    return replace(own, **{name: value for name, value in told.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -94,12 +102,12 @@ class ChatModel(Protocol):
 
 MODELS = {
     "openai": "terminal_gym.llm.endpoint:Endpoint",
-    "transformers": "terminal_gym.llm.local:LocalModel",
+    "local": "terminal_gym.llm.local:LocalModel",
 }
 
 
 def open_model(name: str, **settings: object) -> ChatModel:
-    """Return the model called `<kind>/<model>`, e.g. "openai/qwen2.5-coder" or "transformers/Qwen/Qwen2.5-Coder-7B".
+    """Return the model called `<kind>/<model>`, e.g. "openai/qwen2.5-coder" or "local/Qwen/Qwen2.5-Coder-7B".
 
     Args:
         name: A key of MODELS, a slash, and the model's name there.

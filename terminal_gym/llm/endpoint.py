@@ -17,11 +17,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from terminal_gym.errors import AccessDenied, BadSetting, ContextFull, ModelRefused, ProviderDown
-from terminal_gym.llm.chat import Completion, Sampling, Tool
+from terminal_gym.llm.chat import Completion, Sampling, Tool, merged
 from terminal_gym.trajectory.dialogue import Finish, Message, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Endpoint:
         session: str = "",
     ) -> Completion:
         """Return the model's next message; see `ChatModel`."""
-        body = self._body(messages, _merged(self._sampling, sampling), tools)
+        body = self._body(messages, merged(self._sampling, sampling), tools)
         reason, wait_s = "", 0.0
         for number in range(self._tries):
             if number:
@@ -299,13 +299,6 @@ def _prices(given: Mapping[str, float] | None) -> Prices | None:
         raise BadSetting(
             f"prices is {dict(given)}; give prompt, completion, and cached if you like."
         ) from None
-
-
-def _merged(own: Sampling, given: Sampling | None) -> Sampling:
-    if given is None:
-        return own
-    told = {field.name: getattr(given, field.name) for field in fields(given)}
-    return replace(own, **{name: value for name, value in told.items() if value is not None})
 
 
 def _as_sent(message: Message) -> dict[str, Any]:
