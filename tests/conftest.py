@@ -14,12 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docker.errors import ImageNotFound
+from kit.waiting import wait_until
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxError
 from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
@@ -164,16 +164,6 @@ def _bring_base_to(podman: Runtime) -> None:
         except ImageNotFound:
             pytest.skip(f"podman: neither it nor docker holds {BASE_OF_BASE}")
         list(podman.engine.client.load_image(b"".join(saved)))  # type: ignore[attr-defined]
-
-
-def wait_until(claim: Callable[[], bool], *, deadline_s: float) -> bool:
-    """Return whether `claim` came true before the deadline; asked every few milliseconds."""
-    until = time.monotonic() + deadline_s
-    while not claim():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 import yaml
@@ -21,11 +21,14 @@ from terminal_gym.cli.ready import RuntimeName
 from terminal_gym.cli.report import say, show, show_json
 from terminal_gym.errors import BadSetting
 from terminal_gym.rollout.plan import Attempt
-from terminal_gym.sandbox.base import open_runtime
+from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.tasks.catalogue import installed
 from terminal_gym.tasks.manifest import open_manifest
 from terminal_gym.trajectory.metrics import Tally, bands, by_task, funnel, pass_at_ks, tally
 from terminal_gym.trajectory.store import Row, Run
+
+if TYPE_CHECKING:
+    from terminal_gym.rollout.job import Elsewhere
 
 INTERRUPTED = 130  # as a shell says of a command that Ctrl-C ended
 _EVERY_S = 10.0  # a line of progress where no person looks
@@ -47,6 +50,18 @@ def rollout(
         Path | None, typer.Option(help="Go on with this run folder, as it was asked for.")
     ] = None,
     runtime: RuntimeName = "auto",
+    docker_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="An Engine's address; given more than once, they share the episodes."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="A Ray cluster: ray://HOST:PORT, HOST:PORT, or auto.")
+    ] = "",
+    mirror: Annotated[
+        str, typer.Option(metavar="HOST[:PORT][/PATH]", help="A registry that is asked for images first.")
+    ] = "",
     seed: Annotated[int | None, typer.Option(help="From which each attempt's seed is derived.")] = None,
     max_steps: Annotated[
         int | None, typer.Option(help="Of each episode, beside the task's own limit.")
@@ -55,6 +70,9 @@ def rollout(
     model_setting: Settings = None,
     starts: Annotated[int, typer.Option(help="Sandboxes that start at once.")] = 2,
     verifications: Annotated[int, typer.Option(help="Verdicts at once.")] = 2,
+    images: Annotated[
+        int, typer.Option(min=1, max=16, help="Images made or pulled at once, and how far ahead.")
+    ] = 4,
     image_quota_gb: Annotated[
         float | None, typer.Option(help="That images made in this run may take.")
     ] = None,
@@ -98,17 +116,16 @@ def rollout(
         max_steps=job.max_steps,
         image_quota_bytes=None if image_quota_gb is None else int(image_quota_gb * 1e9),
         disk_floor_bytes=int(disk_floor_gb * 1e9),
+        images=images,
     )
     folder = resume or out
     assert folder is not None
-    with closing(open_runtime(runtime)) as maker:
-        maker.check()
-        maker.reap()
+    with _where(runtime, docker_host or [], cluster, mirror) as where:
         progress = Progress(json=json)
         with open_rollout(
             job,
             folder,
-            maker,
+            where,
             bounds=bounds,
             watcher=progress,
             retry_broken=retry_broken,
@@ -121,6 +138,37 @@ def rollout(
         say(f"interrupted; go on with: tgym rollout --resume {folder}")
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(3 if any(row.status == "broken" for row in run.standing.values()) else 0)
+
+
+@contextmanager
+def _where(
+    runtime: str, hosts: list[str], cluster: str, mirror: str
+) -> Iterator[Runtime | Mapping[str, Runtime] | Elsewhere]:
+    """Lend what episodes are played on.
+
+    Raises:
+        RuntimeUnavailable: It, or one of several, does not answer.
+    """
+    settings = {"mirror": mirror} if mirror else {}
+    if cluster:
+        if hosts:
+            raise typer.BadParameter("give --docker-host or --cluster; a cluster's nodes use their own")
+        from terminal_gym.rollout.cluster import nodes
+
+        yield nodes(cluster, runtime=runtime, settings=settings)
+        return
+    if (hosts or mirror) and runtime not in ("auto", "docker", "podman"):
+        raise typer.BadParameter(f"--docker-host and --mirror go with docker or podman, not with {runtime}")
+    kind = "docker" if (hosts or mirror) and runtime == "auto" else runtime
+    with ExitStack() as stack:
+        named = {
+            host: stack.enter_context(closing(open_runtime(kind, address=host, **settings)))
+            for host in dict.fromkeys(hosts)
+        } or {"": stack.enter_context(closing(open_runtime(kind, **settings)))}
+        for maker in named.values():
+            maker.check()
+            maker.reap()
+        yield named if len(named) > 1 else next(iter(named.values()))
 
 
 # ── what was asked for ──────────────────────────────────────────────────────────────────────────

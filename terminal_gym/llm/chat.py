@@ -5,6 +5,7 @@ A model is asked from many threads at once. It retries what may pass (429, 5xx, 
 
 from __future__ import annotations
 
+import hashlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -98,6 +99,41 @@ class ChatModel(Protocol):
     def close(self) -> None:
         """Free what it holds. Safe to call again."""
         ...
+
+
+class Seeded:
+    """A model whose calls are seeded, each with a seed of its own derived from one: for one episode.
+
+    So attempts at one task differ, and an attempt can be repeated as far as the provider honours seeds.
+    """
+
+    def __init__(self, model: ChatModel, seed: int):
+        self._model, self._seed, self._calls = model, seed, 0
+        self.name = model.name
+
+    @property
+    def context_tokens(self) -> int:
+        return self._model.context_tokens
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        tools: Sequence[Tool] = (),
+        session: str = "",
+    ) -> Completion:
+        """Return the model's next message; a seed in `sampling` counts before ours."""
+        text = f"{self._seed} {self._calls}".encode()
+        self._calls += 1
+        own = Sampling(seed=int.from_bytes(hashlib.sha256(text).digest()[:4], "big") >> 1)
+        return self._model.complete(messages, sampling=merged(own, sampling), tools=tools, session=session)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return self._model.count_tokens(messages)
+
+    def close(self) -> None:
+        """Nothing: the model is closed by who opened it."""
 
 
 MODELS = {

@@ -1,7 +1,8 @@
-"""The engine: many episodes at once on this machine, retried by blame, stored as they end.
+"""The engine: many episodes at once, here or elsewhere, retried by blame, stored as they end.
 
 One thread per running episode. A supervisor takes an episode away from a thread that does not come back: whatever
-hangs, its attempt ends at the deadline, its sandbox is removed, and another thread goes on with the rest.
+hangs, its attempt ends at the deadline, its sandbox is removed, and another thread goes on with the rest. A machine
+that dies is no fault of an attempt, which is played elsewhere, or waits until the machine is back.
 """
 
 from __future__ import annotations
@@ -11,27 +12,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from terminal_gym.agents.agent import Agent
-from terminal_gym.env import TerminalEnv
-from terminal_gym.errors import (
-    ModelError,
-    SandboxError,
-    TaskError,
-)
-from terminal_gym.machine import WarmPool
-from terminal_gym.rollout.episode import run_episode
+from terminal_gym.errors import ModelError, SandboxError, TaskError
+from terminal_gym.rollout.place import Place, Places
 from terminal_gym.rollout.plan import Attempt, Retries, blame_of, next_after, seed_of
-from terminal_gym.sandbox.base import Image, Runtime
-from terminal_gym.tasks.task import ImageRecipe, Task
-from terminal_gym.trajectory.record import Action, Grading, Observation, Outcome, Trajectory
+from terminal_gym.tasks.task import Task
+from terminal_gym.trajectory.record import Outcome, Trajectory
 from terminal_gym.trajectory.store import Row, RunWriter
-from terminal_gym.validation.validator import Validator
 
-ROWS, COLS = 40, 160
 _ABORT_S = 20.0  # for removing what runs
 
 
@@ -39,16 +29,18 @@ _ABORT_S = 20.0  # for removing what runs
 class Bounds:
     """How much happens at once, and for how long."""
 
-    episodes: int = 4
-    starts: int = 2  # sandboxes that start at the same time
-    verifications: int = 2  # verdicts at the same time
-    ahead: int = 2  # sandboxes started before an episode wants them
+    episodes: int = 4  # in all, wherever they are played
+    starts: int = 2  # sandboxes that start at the same time, at each place
+    verifications: int = 2  # verdicts at the same time, at each place
+    ahead: int = 2  # sandboxes started before an episode wants them; 0: none
     max_steps: int | None = None  # beside each task's own limit
     image_quota_bytes: int | None = None  # that images made here may take; beyond it, unused ones are dropped
     disk_floor_bytes: int = 0  # left free where images are kept, likewise
+    images: int = 4  # made or pulled at the same time, and how far ahead
     grace_s: float = (
         120.0  # beyond a task's agent and verifier time: starting, stopping, the machine's own waits
     )
+    patience_s: float = 120.0  # waited while no place answers, before the run is stopped
 
 
 class Watcher(Protocol):
@@ -76,10 +68,10 @@ class _Try:
     """One episode under way, and the right to decide about its attempt."""
 
     attempt: Attempt
-    ends_by: float
-    env: TerminalEnv | None = None
-    owner: threading.Thread | None = None
+    place: Place
+    owner: threading.Thread
     failures: tuple[str, ...] = ()
+    ends_by: float = float("inf")  # its time begins when its image is there
     decided: bool = False
 
 
@@ -88,18 +80,16 @@ class Engine:
 
     Args:
         tasks: Task ref → task.
-        make_agent: Gives a fresh agent to each episode.
-        runtime: Where sandboxes come from; closed by the caller.
+        places: Where episodes are played; closed by the caller.
         writer: Where trajectories go.
+        agent: Name of the agent, as trajectories call it.
         bounds: How much at once.
         retries: How often again.
         seed: From which each attempt's seed is derived; None: none has one.
         model: Name of the agents' model, as trajectories call it.
         versions: What trajectories say of the software.
-        lend: Lends an image while an episode uses it; None: the runtime holds them all.
         watcher: Told what happens.
-        validator: Who judges; None: the validator that each task asks for.
-        grading: Whose verdict is the reward, of tasks whose format has rules of its own.
+        log: Told of places that go and come back.
         clock: Monotonic seconds.
     """
 
@@ -107,27 +97,23 @@ class Engine:
         self,
         *,
         tasks: Mapping[str, Task],
-        make_agent: Callable[[], Agent],
-        runtime: Runtime,
+        places: Sequence[Place],
         writer: RunWriter,
+        agent: str,
         bounds: Bounds | None = None,
         retries: Retries | None = None,
         seed: int | None = None,
         model: str = "",
         versions: Mapping[str, str] | None = None,
-        lend: Callable[[ImageRecipe], AbstractContextManager[Image]] | None = None,
         watcher: Watcher | None = None,
-        validator: Validator | None = None,
-        grading: Grading = "strict",
+        log: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._tasks, self._make_agent, self._runtime, self._writer = tasks, make_agent, runtime, writer
+        self._tasks, self._writer = tasks, writer
         self._bounds, self._retries = bounds or Bounds(), retries or Retries()
-        self._seed, self._model, self._versions = seed, model, dict(versions or {})
-        self._lend = lend or (lambda recipe: contextlib.nullcontext(runtime.image(recipe.name)))
+        self._places = Places(places, patience_s=self._bounds.patience_s, log=log)
+        self._seed, self._agent, self._model, self._versions = seed, agent, model, dict(versions or {})
         self._watcher, self._clock = watcher or Silent(), clock
-        self._validator, self._grading = validator, grading
-        self._verdicts = threading.BoundedSemaphore(self._bounds.verifications)
         self._mutex = threading.Lock()
         self._running: dict[threading.Thread, _Try] = {}
         self._ended: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
@@ -142,12 +128,11 @@ class Engine:
         Raises:
             StoreError: The disk failed; the run can be resumed.
             UsageError: The provider or the agent refuses what was asked; nothing more was started.
+            RuntimeUnavailable: No place answered any more; the run can be resumed.
         """
         self._attempts, self._left = attempts, enumerate(attempts)
-        bounds = self._bounds
-        self._pool = WarmPool(self._runtime, starts=bounds.starts, rows=ROWS, cols=COLS, record=True)
         try:
-            threads = {self._hire() for _ in range(min(bounds.episodes, len(attempts)))}
+            threads = {self._hire() for _ in range(min(self._bounds.episodes, len(attempts)))}
             while threads:
                 threads -= self._gone()
                 threads |= {self._hire() for _ in self._take_overdue(threads)}
@@ -155,30 +140,28 @@ class Engine:
             self.abort()
             raise
         finally:
-            self._pool.close()
+            self._places.close()
         if self._error is not None:
             raise self._error
 
     def finish(self) -> None:
         """Start nothing more; what runs goes on to its end."""
         self._finishing.set()
+        self._places.close()
 
     def abort(self) -> None:
         """Start nothing more, and remove every sandbox now; what ran is not recorded."""
-        self._finishing.set()
+        self.finish()
         with self._mutex:
             for one in self._running.values():
                 one.decided = True
         until = self._clock() + _ABORT_S
-        while (envs := self._envs()) and self._clock() < until:
-            closers = [_close_soon(env) for env in envs]
-            for closer in closers:
-                closer.join(0.5)
-
-    def _envs(self) -> list[TerminalEnv]:
-        """Return the environments that still hold a sandbox."""
-        with self._mutex:
-            return [one.env for one in self._running.values() if one.env and one.env.is_open]
+        while any(place.holds() for place in self._places.all) and self._clock() < until:
+            with self._mutex:
+                running = list(self._running.values())
+            for one in running:
+                one.place.drop(one.attempt)
+            threading.Event().wait(0.1)
 
     # ── supervision ─────────────────────────────────────────────────────────────────────────────
 
@@ -204,12 +187,12 @@ class Engine:
             for one in overdue:
                 one.decided = True
         for one in overdue:
-            assert one.owner is not None
             threads.discard(one.owner)
-            if one.env is not None:
-                _close_soon(one.env)
+            one.place.drop(one.attempt)
             reason = "SandboxLost: the episode was still under way at its deadline, and was abandoned"
-            self._store(self._unplayed(one.attempt, reason, one.failures))
+            self._store(
+                replace(self._unplayed(one.attempt, reason, one.place.runtime), failures=one.failures)
+            )
         return overdue
 
     # ── one thread ──────────────────────────────────────────────────────────────────────────────
@@ -232,57 +215,66 @@ class Engine:
             at, attempt = next(self._left, (0, None))
         ahead = at + self._bounds.episodes
         if attempt is not None and self._bounds.ahead and ahead < len(self._attempts):
-            self._prepare(self._attempts[ahead])
+            coming = self._attempts[ahead]
+            if coming.task not in self._quarantine:
+                self._places.prepare(coming)
         return attempt
 
-    def _prepare(self, attempt: Attempt) -> None:
-        task = self._tasks[attempt.task]
-        if attempt.task not in self._quarantine:
-            self._pool.prepare(task)
-
     def _attempt(self, attempt: Attempt, me: threading.Thread) -> bool:
-        """Play until there is a record; returns False where the attempt was taken away."""
+        """Play until there is a record; returns False where the attempt was taken away, or nothing more is started."""
         failures: tuple[str, ...] = ()
-        if attempt.task in self._quarantine:
-            reason = f"TaskError: quarantined, for {self._quarantine[attempt.task]}"
-            return self._store(self._unplayed(attempt, reason, ()))
+        tries = moves = 0
         while True:
-            limits = self._tasks[attempt.task].limits
-            ends_by = self._clock() + limits.agent_s + limits.verifier_s + self._bounds.grace_s
-            one = _Try(attempt, ends_by, owner=me, failures=failures)
-            with self._mutex:
-                self._running[me] = one
+            if attempt.task in self._quarantine:
+                reason = f"TaskError: quarantined, for {self._quarantine[attempt.task]}"
+                return self._store(replace(self._unplayed(attempt, reason), failures=failures))
+            place = self._places.take(attempt)
+            if place is None:
+                return True  # `_next` says that there is nothing more
+            one = _Try(attempt, place, me, failures)
             self._watcher.started(attempt)
-            played = self._played(one, me)
+            played = self._played(one)
             if played is None:
                 return False
+            reason = played.outcome.reason
             if played.outcome.status != "broken":
                 return self._store(replace(played, failures=failures))
-            again = self._after(attempt, played.outcome.reason, failures)
-            if not again:
-                return self._store(replace(played, failures=failures))
-            failures = (*failures, played.outcome.reason)
+            blame = blame_of(reason)
+            if blame == "machine" and moves < self._retries.moves and self._places.is_down(place):
+                moves += 1
+                self._watcher.retried(attempt, reason)
+            else:
+                tries += 1
+                if not self._again(attempt, reason, tries):
+                    return self._store(replace(played, failures=failures))
+            if self._finishing.is_set():
+                return True
+            failures = (*failures, reason)
 
-    def _played(self, one: _Try, me: threading.Thread) -> Trajectory | None:
+    def _played(self, one: _Try) -> Trajectory | None:
         """Return the trajectory, None where the attempt was taken away meanwhile."""
+        with self._mutex:
+            self._running[one.owner] = one
         try:
             played = self._play(one)
         except Exception:
-            if self._decide(one, me):
+            if self._decide(one):
                 raise
             return None  # whatever went wrong follows from its sandbox being taken away
-        return played if self._decide(one, me) else None
+        finally:
+            self._places.give_back(one.place)
+        return played if self._decide(one) else None
 
-    def _decide(self, one: _Try, me: threading.Thread) -> bool:
+    def _decide(self, one: _Try) -> bool:
         """Say whether this thread may decide about the attempt: it may once, unless somebody else did."""
         with self._mutex:
-            self._running.pop(me, None)
+            self._running.pop(one.owner, None)
             mine, one.decided = not one.decided, True
         return mine
 
-    def _after(self, attempt: Attempt, reason: str, failures: tuple[str, ...]) -> bool:
+    def _again(self, attempt: Attempt, reason: str, tries: int) -> bool:
         """Say whether to try again, after the pause that goes with it."""
-        blame, tries = blame_of(reason), len(failures) + 1
+        blame = blame_of(reason)
         todo = next_after(blame, tries=tries, retries=self._retries)
         if todo == "quarantine":
             self._quarantine[attempt.task] = reason
@@ -293,48 +285,36 @@ class Engine:
         return not self._finishing.is_set()
 
     def _play(self, one: _Try) -> Trajectory:
-        task = self._tasks[one.attempt.task]
-        seed = None if self._seed is None else seed_of(one.attempt, seed=self._seed)
+        limits = self._tasks[one.attempt.task].limits
+
+        def began() -> None:
+            one.ends_by = self._clock() + limits.agent_s + limits.verifier_s + self._bounds.grace_s
+
         try:
-            with self._lend(task.image), self._env(task) as env:
-                with self._mutex:
-                    one.env = env
-                timed = TimedAgent(self._make_agent(), limit_s=task.limits.agent_s, clock=self._clock)
-                played = run_episode(env, timed, attempt=one.attempt.k, seed=seed)
+            played = one.place.play(one.attempt, seed=self._seed_of(one.attempt), began=began)
         except (SandboxError, TaskError, ModelError) as error:
-            return self._unplayed(one.attempt, f"{type(error).__name__}: {error}", ())
-        return replace(played, model=self._model, versions=self._versions)
+            return self._unplayed(one.attempt, f"{type(error).__name__}: {error}", one.place.runtime)
+        where = {"place": one.place.name} if one.place.name else {}
+        return replace(played, model=self._model, versions=self._versions | where)
 
-    def _env(self, task: Task) -> TerminalEnv:
-        return TerminalEnv(
-            task,
-            runtime=self._runtime,
-            rows=ROWS,
-            cols=COLS,
-            record=True,
-            max_steps=self._bounds.max_steps,
-            validator=self._validator,
-            grading=self._grading,
-            verdicts=self._verdicts,
-            machines=self._pool,
-        )
+    def _seed_of(self, attempt: Attempt) -> int | None:
+        return None if self._seed is None else seed_of(attempt, seed=self._seed)
 
-    def _unplayed(self, attempt: Attempt, reason: str, failures: tuple[str, ...]) -> Trajectory:
+    def _unplayed(self, attempt: Attempt, reason: str, runtime: str = "") -> Trajectory:
         """Return the record of an attempt that left no trajectory."""
         task = self._tasks[attempt.task]
         return Trajectory(
             task=attempt.task,
             task_hash=task.content_hash(),
-            agent=self._make_agent().name,
-            runtime=self._runtime.name,
+            agent=self._agent,
+            runtime=runtime or self._places.all[0].runtime,
             image_digest="",
             attempt=attempt.k,
-            seed=None if self._seed is None else seed_of(attempt, seed=self._seed),
+            seed=self._seed_of(attempt),
             steps=(),
             outcome=Outcome("broken", None, reason),
             instruction=task.instruction,
             model=self._model,
-            failures=failures,
             versions=self._versions,
         )
 
@@ -345,49 +325,4 @@ class Engine:
     def _stop_with(self, error: BaseException) -> None:
         with self._mutex:
             self._error = self._error or error
-        self._finishing.set()
-
-
-class TimedAgent:
-    """Lets an agent think as long as its task's time lasts; then it only looks, and the environment ends the episode.
-
-    An agent that never returns keeps its thread; nothing waits for it.
-    """
-
-    def __init__(self, agent: Agent, *, limit_s: float, clock: Callable[[], float] = time.monotonic):
-        self._agent, self._limit_s, self._clock = agent, limit_s, clock
-        self._began: float | None = None
-
-    @property
-    def name(self) -> str:
-        return self._agent.name
-
-    def begin(self, task: Task) -> None:
-        self._agent.begin(task)
-
-    def act(self, seen: Observation) -> Action:
-        if self._began is None:
-            self._began = self._clock()
-        left_s = self._limit_s - (self._clock() - self._began)
-        said: queue.SimpleQueue[Action | BaseException] = queue.SimpleQueue()
-        threading.Thread(target=self._think, args=(seen, said), name="tgym-agent", daemon=True).start()
-        try:
-            answer = said.get(timeout=max(left_s, 0.001))
-        except queue.Empty:
-            return Action()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def _think(self, seen: Observation, said: queue.SimpleQueue[Action | BaseException]) -> None:
-        try:
-            said.put(self._agent.act(seen))
-        except BaseException as error:
-            said.put(error)
-
-
-def _close_soon(env: TerminalEnv) -> threading.Thread:
-    """Remove an episode's sandbox without waiting for a machine that hangs."""
-    closer = threading.Thread(target=env.close, name="tgym-close", daemon=True)
-    closer.start()
-    return closer
+        self.finish()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Any, Literal
 
 from terminal_gym.agents import prompts
 from terminal_gym.agents.agent import Agent, open_agent
-from terminal_gym.errors import BadSetting
-from terminal_gym.llm.chat import ChatModel, open_model
+from terminal_gym.errors import BadSetting, ProviderDown
+from terminal_gym.llm.chat import ChatModel, Completion, Sampling, Seeded, Tool, open_model
 from terminal_gym.rollout.engine import Bounds, Engine, Watcher
 from terminal_gym.rollout.images import ImageShelf
+from terminal_gym.rollout.place import Here, Place
 from terminal_gym.rollout.plan import Attempt, Retries, overridden, remaining
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
+from terminal_gym.trajectory.dialogue import Message
 from terminal_gym.trajectory.record import Grading
 from terminal_gym.trajectory.store import Run, RunWriter
 
@@ -101,51 +103,56 @@ class Job:
             found[str(task.ref)] = overridden(task, self.override or {})
         return found
 
-    def open_agent(self, model: ChatModel | None) -> Agent:
-        """Return a fresh agent."""
-        given = {} if model is None else {"model": model}
-        return open_agent(self.agent, **given, **self.agent_settings)
+    def open_model(self) -> ChatModel | None:
+        """Return the agent's model, None where it has none; closed by the caller."""
+        return open_model(self.model, **self.model_settings) if self.model else None
+
+    def open_agent(self, model: ChatModel | None, *, seed: int | None = None) -> Agent:
+        """Return a fresh agent; with a seed, each of its calls of the model has one of its own."""
+        if model is None:
+            return open_agent(self.agent, **self.agent_settings)
+        seeded = model if seed is None else Seeded(model, seed)
+        return open_agent(self.agent, model=seeded, **self.agent_settings)
+
+
+def here(
+    job: Job,
+    runtime: Runtime,
+    tasks: Mapping[str, Task],
+    left: Sequence[Attempt],
+    *,
+    model: ChatModel | None,
+    bounds: Bounds,
+    name: str = "",
+    log: Callable[[str], None] = lambda text: None,
+) -> Here:
+    """Return a place for the job's episodes on a runtime of this process; closed by the caller."""
+    shelf = ImageShelf(
+        runtime,
+        [tasks[attempt.task].image for attempt in left],
+        parallel=bounds.images,
+        quota_bytes=bounds.image_quota_bytes,
+        floor_bytes=bounds.disk_floor_bytes,
+        log=log,
+    )
+    return Here(
+        runtime,
+        tasks=tasks,
+        make_agent=lambda seed: job.open_agent(model, seed=seed),
+        starts=bounds.starts,
+        verifications=bounds.verifications,
+        max_steps=bounds.max_steps,
+        grading=job.grading,
+        shelf=shelf,
+        name=name,
+    )
 
 
 class Rollout:
-    """A job, a folder, a runtime: ready to run. Lent by `open_rollout`."""
+    """A job, a folder, places to play at: ready to run. Lent by `open_rollout`."""
 
-    def __init__(
-        self,
-        job: Job,
-        writer: RunWriter,
-        runtime: Runtime,
-        model: ChatModel | None,
-        tasks: Mapping[str, Task],
-        *,
-        bounds: Bounds,
-        retries: Retries,
-        watcher: Watcher | None,
-        retry_broken: bool,
-        log: Callable[[str], None],
-    ):
-        self.job, self.writer = job, writer
-        self.tasks = tasks
-        done = {key for key, row in writer.standing.items() if row.status != "broken" or not retry_broken}
-        self.left: tuple[Attempt, ...] = remaining(self.tasks, attempts=job.attempts, done=done)
-        order = [self.tasks[attempt.task].image for attempt in self.left]
-        self.shelf = ImageShelf(
-            runtime, order, quota_bytes=bounds.image_quota_bytes, floor_bytes=bounds.disk_floor_bytes, log=log
-        )
-        self._engine = Engine(
-            tasks=self.tasks,
-            make_agent=lambda: job.open_agent(model),
-            runtime=runtime,
-            writer=writer,
-            bounds=bounds,
-            retries=retries,
-            seed=job.seed,
-            model=job.model,
-            versions=versions(),
-            lend=self.shelf.lend,
-            watcher=watcher,
-            grading=job.grading,
-        )
+    def __init__(self, job: Job, tasks: Mapping[str, Task], left: Sequence[Attempt], engine: Engine):
+        self.job, self.tasks, self.left, self._engine = job, tasks, tuple(left), engine
 
     @property
     def planned(self) -> int:
@@ -165,11 +172,14 @@ class Rollout:
         self._engine.abort()
 
 
+Elsewhere = Callable[[Job, Sequence[Attempt], Bounds], AbstractContextManager[Sequence[Place]]]
+
+
 @contextlib.contextmanager
 def open_rollout(
     job: Job,
     folder: Path,
-    runtime: Runtime,
+    where: Runtime | Mapping[str, Runtime] | Elsewhere,
     *,
     bounds: Bounds | None = None,
     retries: Retries | None = None,
@@ -182,12 +192,13 @@ def open_rollout(
     Args:
         job: What to play.
         folder: The run folder.
-        runtime: Where sandboxes come from; closed by the caller.
+        where: Where sandboxes come from: a runtime; several, by the names that records call them; or a function that
+            lends places, such as `cluster.nodes`. Runtimes are closed by the caller.
         bounds: How much at once.
         retries: How often again, by blame.
         watcher: Told what happens.
         retry_broken: Play again what is on record as broken.
-        log: Told of images that are built and dropped.
+        log: Told of images that are built and dropped, and of places that go and come back.
 
     Raises:
         UsageError: Something in the job does not exist or does not fit. Nothing was started.
@@ -195,28 +206,63 @@ def open_rollout(
     """
     bounds = bounds or Bounds(max_steps=job.max_steps)
     with contextlib.ExitStack() as stack:
-        model = open_model(job.model, **job.model_settings) if job.model else None
+        model = None if callable(where) else job.open_model()
         if model is not None:
-            stack.enter_context(closing(model))
+            stack.callback(model.close)
         tasks = job.open_tasks()
-        agent = job.open_agent(model)
+        agent = job.open_agent(_Absent(job.model) if callable(where) and job.model else model)
         for task in tasks.values():  # what an agent cannot play is said before anything is made
             agent.begin(task)
         writer = stack.enter_context(RunWriter(folder, asdict(job)))
-        rollout = Rollout(
-            job,
-            writer,
-            runtime,
-            model,
-            tasks,
+        done = {key for key, row in writer.standing.items() if row.status != "broken" or not retry_broken}
+        left = remaining(tasks, attempts=job.attempts, done=done)
+        if callable(where):
+            places = stack.enter_context(where(job, left, bounds))
+        else:
+            runtimes = where if isinstance(where, Mapping) else {"": where}
+            places = [
+                here(job, runtime, tasks, left, model=model, bounds=bounds, name=name, log=log)
+                for name, runtime in runtimes.items()
+            ]
+        for place in places:
+            stack.callback(place.close)
+        engine = Engine(
+            tasks=tasks,
+            places=places,
+            writer=writer,
+            agent=agent.name,
             bounds=bounds,
-            retries=retries or Retries(),
+            retries=retries,
+            seed=job.seed,
+            model=job.model,
+            versions=versions(),
             watcher=watcher,
-            retry_broken=retry_broken,
             log=log,
         )
-        stack.callback(rollout.shelf.close)
-        yield rollout
+        yield Rollout(job, tasks, left, engine)
+
+
+class _Absent:
+    """Stands for a model that is opened elsewhere, while an agent is asked whether it can play a task."""
+
+    def __init__(self, name: str):
+        self.name, self.context_tokens = name, 1 << 30
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        tools: Sequence[Tool] = (),
+        session: str = "",
+    ) -> Completion:
+        raise ProviderDown(f"{self.name} is not opened here.")
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to free."""
 
 
 def versions() -> dict[str, str]:

@@ -38,6 +38,7 @@ class Retries:
 
     machine: int = 2  # on a fresh sandbox
     provider: int = 2  # after a pause
+    moves: int = 5  # away from a machine that no longer answers, not counted among the others
     first_pause_s: float = 2.0  # doubled each time, for the provider
 
     def pause_s(self, blame: Blame, tries: int) -> float:

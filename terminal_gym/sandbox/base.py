@@ -244,17 +244,18 @@ RUNTIMES = {
 }
 
 
-def open_runtime(name: str) -> Runtime:
+def open_runtime(name: str, **settings: str) -> Runtime:
     """Return the runtime of that name; what it names is imported only now.
 
     Args:
         name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace.
+        settings: What that runtime is made with, e.g. `address` for docker; not for "auto".
     """
     if name == "auto":
         return _docker_or_namespace()
     if name not in RUNTIMES:
         raise UnknownName("runtime", name, known=[*RUNTIMES, "auto"])
-    return cast(Runtime, pkgutil.resolve_name(RUNTIMES[name])())
+    return cast(Runtime, pkgutil.resolve_name(RUNTIMES[name])(**settings))
 
 
 def _docker_or_namespace() -> Runtime:

@@ -60,13 +60,19 @@ _NAMES_LOCK = threading.Lock()
 
 
 class Docker:
-    """Sandboxes on a Docker Engine."""
+    """Sandboxes on a Docker Engine.
+
+    Args:
+        address: As DOCKER_HOST has it; "": that variable, or the default socket.
+        mirror: A registry, `host[:port][/path]`, that is asked for an image before the one its name says; "": none.
+    """
 
     name: ClassVar[str] = "docker"
     follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
-    def __init__(self, address: str = ""):
+    def __init__(self, address: str = "", mirror: str = ""):
+        self.mirror = mirror
         self.engine = Engine(self.name, address or self._address(), self.advice)
         self._held: dict[str, Container] = {}
         self._lock = threading.Lock()
@@ -101,11 +107,11 @@ class Docker:
             ImageMissing: The daemon does not hold it.
         """
         with self.engine.calling(f"inspect image {name}"):
-            try:
-                return images.described(name, self.engine.client.inspect_image(name))
-            except ImageNotFound:
-                advice = "Make it with `tgym images build TASK`, or pull it."
-                raise ImageMissing(f"{self.name} holds no image named {name!r}. {advice}") from None
+            for known_as in images.names(name, self.mirror):
+                with contextlib.suppress(ImageNotFound):
+                    return images.described(known_as, self.engine.client.inspect_image(known_as))
+        advice = "Make it with `tgym images build TASK`, or pull it."
+        raise ImageMissing(f"{self.name} holds no image named {name!r}. {advice}")
 
     def build(self, recipe: ImageRecipe, *, log: Callable[[str], None] | None = None) -> Image:
         """Make the image of `recipe`, or return it where it exists; base images are bootstrapped where need be.
@@ -117,7 +123,7 @@ class Docker:
         try:
             return self.image(recipe.name)
         except ImageMissing:
-            images.build(self.engine, recipe, log=log or (lambda _line: None))
+            images.build(self.engine, recipe, mirror=self.mirror, log=log or (lambda _line: None))
             return self.image(recipe.name)
 
     def remove_image(self, name: str) -> None:
@@ -126,13 +132,15 @@ class Docker:
         Raises:
             StartFailed: A container still uses it.
         """
-        with self.engine.calling(f"remove image {name}"), contextlib.suppress(ImageNotFound):
-            self.engine.client.remove_image(name)
+        with self.engine.calling(f"remove image {name}"):
+            for known_as in images.names(name, self.mirror):
+                with contextlib.suppress(ImageNotFound):
+                    self.engine.client.remove_image(known_as)
 
     def image_bytes(self, name: str) -> int:
         """Return what an image takes on the disk, with the layers that it shares with others."""
         with self.engine.calling(f"inspect image {name}"):
-            return int(self.engine.client.inspect_image(name)["Size"])
+            return int(self.engine.client.inspect_image(self.image(name).name)["Size"])
 
     def disk_free_bytes(self) -> int | None:
         """Return what is free where the daemon keeps images, None where it is another machine's disk."""

@@ -52,23 +52,41 @@ def described(name: str, found: Mapping[str, Any]) -> Image:
     )
 
 
-def build(engine: Engine, recipe: ImageRecipe, *, log: Log) -> None:
-    """Build or pull the image of `recipe` under its name.
+def names(name: str, mirror: str) -> tuple[str, ...]:
+    """Return the names under which the Engine may hold an image: its own, and that of the mirror.
+
+    The mirror has it under its path there: `debian:12` is `MIRROR/library/debian:12`, `quay.io/a/b@sha256:…` is
+    `MIRROR/a/b@sha256:…`.
+    """
+    if not mirror:
+        return (name,)
+    host, slash, path = name.partition("/")
+    if not slash:
+        return name, f"{mirror}/library/{name}"
+    has_host = "." in host or ":" in host or host == "localhost"
+    return name, f"{mirror}/{path if has_host else name}"
+
+
+def build(engine: Engine, recipe: ImageRecipe, *, mirror: str = "", log: Log) -> None:
+    """Build or pull the image of `recipe` under its name; one pulled by digest from a mirror keeps the mirror's.
 
     Raises:
         BuildFailed: The recipe does not build; the end of the build's output comes with it.
         ImageMissing: It is pulled, not built, and no registry gives it.
     """
     if recipe.context is None:
-        _have_base(engine, recipe.name, log=log)
+        _have_base(engine, recipe.name, mirror=mirror, log=log)
         return
-    if recipe.prebuilt and (
-        _mapped(engine, recipe.name, log=log) or not (failed := _pull(engine, recipe.name))
-    ):
-        return
+    if recipe.prebuilt:
+        if _mapped(engine, recipe.name, log=log) or (
+            mirror and _pull_from(engine, recipe.name, mirror, log=log)
+        ):
+            return
+        if not (failed := _pull(engine, recipe.name)):
+            return
     dockerfile = recipe.context / recipe.dockerfile
     for base in bases(dockerfile.read_text(encoding="utf-8")):
-        _have_base(engine, base, log=log)
+        _have_base(engine, base, mirror=mirror, log=log)
     labels = {}
     if recipe.prebuilt:
         log(f"{recipe.name} cannot be pulled ({failed}); building it from its Dockerfile")
@@ -147,14 +165,18 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _have_base(engine: Engine, name: str, *, log: Log) -> None:
+def _have_base(engine: Engine, name: str, *, mirror: str, log: Log) -> None:
     with engine.calling(f"inspect {name}"):
         try:
             engine.client.inspect_image(name)
             return
         except ImageNotFound:
             pass
-    if _mapped(engine, name, log=log) or not (failed := _pull(engine, name)):
+    if _mapped(engine, name, log=log):
+        return
+    if mirror and _pull_from(engine, name, mirror, log=log):
+        return
+    if not (failed := _pull(engine, name)):
         return
     log(f"{name} cannot be pulled ({failed}); trying to bootstrap it")
     recipe = bootstrap.recipe_for(name)
@@ -174,7 +196,7 @@ def _mapped(engine: Engine, name: str, *, log: Log) -> bool:
     local = bootstrap.mapped(name)
     if local is None:
         return False
-    _have_base(engine, local, log=log)
+    _have_base(engine, local, mirror="", log=log)
     log(f"{local} stands in for {name}")
     lines = f"FROM {local}\nLABEL {SUBSTITUTED}={json.dumps(f'{local} in place of {name}')}\n"
     with engine.calling(f"name {local} as {name}"):
@@ -183,6 +205,20 @@ def _mapped(engine: Engine, name: str, *, log: Log) -> bool:
         ):
             if "error" in message:
                 raise BuildFailed(f"{local} cannot stand in for {name}: {message['error']}")
+    return True
+
+
+def _pull_from(engine: Engine, name: str, mirror: str, *, log: Log) -> bool:
+    """Pull an image from the mirror, and give it its own name where that is a tag; returns whether it has it."""
+    there = names(name, mirror)[1]
+    if failed := _pull(engine, there):
+        log(f"{there} cannot be pulled ({failed})")
+        return False
+    if "@" not in name:
+        repository, tag = parse_repository_tag(name)
+        with engine.calling(f"tag {name}"):
+            engine.client.tag(there, repository, tag or "latest")
+            engine.client.remove_image(there)  # the name alone: the image has another now
     return True
 
 

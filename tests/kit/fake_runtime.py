@@ -102,6 +102,11 @@ class FakeSandbox:
             self._wire.close()
             self._wire = None
 
+    def lose(self) -> None:
+        """Let its shell die, as with its machine."""
+        if self._wire is not None:
+            self._wire.close()
+
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         return None
 

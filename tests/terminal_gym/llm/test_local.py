@@ -283,8 +283,8 @@ def test_tools_are_shown_and_their_calls_read(folder: Path, monkeypatch: pytest.
     model.close()
 
 
-def test_episodes_at_once_share_the_batch_and_keep_every_id(folder: Path, tmp_path: Path) -> None:
-    model = LocalModel(str(folder), max_tokens=8, temperature=1.0, seed=3)
+def test_episodes_at_once_share_the_batch_and_keep_every_id(tmp_path: Path) -> None:
+    model = LocalModel(str(make_tiny(tmp_path / "long", context=4096)), max_tokens=8, temperature=1.0, seed=3)
     task = read_folder(task_folder(tmp_path))
 
     def play(number: int) -> Trajectory:

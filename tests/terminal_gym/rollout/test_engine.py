@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kit.fake_runtime import FakeRuntime, FileValidator
@@ -18,15 +20,19 @@ from terminal_gym.errors import (
     ContextFull,
     DiskFull,
     ProviderDown,
+    RuntimeUnavailable,
+    SandboxLost,
     StartFailed,
     StoreError,
     ValidatorBroken,
 )
 from terminal_gym.rollout.engine import Bounds, Engine
+from terminal_gym.rollout.images import ImageShelf
+from terminal_gym.rollout.place import Here
 from terminal_gym.rollout.plan import Retries, remaining
-from terminal_gym.sandbox.base import Runtime, Sandbox
+from terminal_gym.sandbox.base import Image, Runtime, Sandbox
 from terminal_gym.tasks.catalogue import read_folder
-from terminal_gym.tasks.task import Limits, Task
+from terminal_gym.tasks.task import ImageRecipe, Limits, Task
 from terminal_gym.trajectory.record import Action, Observation
 from terminal_gym.trajectory.store import Run, RunWriter
 from terminal_gym.validation.verdict import Verdict
@@ -57,6 +63,7 @@ class Stage:
 
     def __init__(self, root: Path):
         self.root, self.runtime = root, FakeRuntime()
+        self.runtimes, self.places = [self.runtime], list[Here]()
         self.limits = Limits(agent_s=30.0, verifier_s=5.0)
 
     def tasks(self, *names: str) -> dict[str, Task]:
@@ -71,14 +78,40 @@ class Stage:
     ) -> Run:
         with self.writer() as writer:
             engine = self.engine(tasks, agent, writer, **settings)
-            engine.run(remaining(tasks, attempts=attempts, done=set(writer.standing)))
+            try:
+                engine.run(remaining(tasks, attempts=attempts, done=set(writer.standing)))
+            finally:
+                self.close()
         return self.stored()
+
+    def close(self) -> None:
+        for place in self.places:
+            place.close()
 
     def engine(
         self, tasks: dict[str, Task], agent: Callable[[], Plays], writer: RunWriter, **settings: object
     ) -> Engine:
-        settings = {"validator": FileValidator(), "retries": QUICK} | settings
-        return Engine(tasks=tasks, make_agent=agent, runtime=self.runtime, writer=writer, **settings)  # type: ignore[arg-type]
+        settings = {"retries": QUICK} | settings
+        bounds = settings.get("bounds", Bounds())
+        judge = settings.pop("validator", FileValidator())
+        places = [self.place(runtime, tasks, agent, bounds, judge) for runtime in self.runtimes]
+        return Engine(tasks=tasks, places=places, writer=writer, agent="plays", **settings)  # type: ignore[arg-type]
+
+    def place(
+        self, runtime: FakeRuntime, tasks: dict[str, Task], agent: object, bounds: Any, judge: Any
+    ) -> Here:
+        starts, verifications = bounds.starts, bounds.verifications
+        place = Here(
+            runtime,  # type: ignore[arg-type]
+            tasks=tasks,
+            make_agent=lambda seed: agent(),  # type: ignore[operator]
+            starts=starts,
+            verifications=verifications,
+            validator=judge,
+            name=runtime.name if len(self.runtimes) > 1 else "",
+        )
+        self.places.append(place)
+        return place
 
     def stored(self) -> Run:
         return Run(self.root / "run")
@@ -88,10 +121,13 @@ class Stage:
 def stage(tmp_path: Path) -> Iterator[Stage]:
     stage = Stage(tmp_path)
     yield stage
+    stage.close()
     until = time.monotonic() + 10.0
-    while stage.runtime.held and time.monotonic() < until:  # an abandoned thread may still be closing its own
+    while (
+        any(runtime.held for runtime in stage.runtimes) and time.monotonic() < until
+    ):  # an abandoned thread may still be closing its own
         threading.Event().wait(0.02)
-    assert not stage.runtime.held
+    assert not [runtime.held for runtime in stage.runtimes if runtime.held]
 
 
 def test_every_attempt_is_played_and_stored(stage: Stage) -> None:
@@ -338,3 +374,157 @@ def test_sixty_four_at_once(stage: Stage) -> None:
     bounds = Bounds(episodes=64, starts=4, verifications=4)
     run = stage.run(stage.tasks(*"abcdefgh"), lambda: Plays(SOLVE), attempts=8, bounds=bounds)
     assert Counter(row.status for row in run.rows) == {"passed": 64}
+
+
+# ── several places ──────────────────────────────────────────────────────────────────────────────
+
+
+class Mortal:
+    """Lets a fake runtime die and come back: whatever is asked of it meanwhile fails, and its shells are gone."""
+
+    def __init__(self, runtime: FakeRuntime):
+        self.runtime, self.is_dead = runtime, threading.Event()
+        runtime.fault = self.fault
+
+    def fault(self, method: str) -> None:
+        if self.is_dead.is_set():
+            raise RuntimeUnavailable(f"{self.runtime.name} does not answer ({method})")
+
+    def die(self) -> None:
+        self.is_dead.set()
+        for sandbox in list(self.runtime.held):
+            sandbox.lose()
+
+
+def _two(stage: Stage) -> tuple[Mortal, Mortal]:
+    stage.runtimes = [FakeRuntime(name="one"), FakeRuntime(name="two")]
+    return Mortal(stage.runtimes[0]), Mortal(stage.runtimes[1])
+
+
+def test_episodes_are_spread_over_the_places(stage: Stage) -> None:
+    _two(stage)
+    run = stage.run(stage.tasks(*"abcd"), lambda: Plays(SOLVE), attempts=4, bounds=Bounds(episodes=4))
+    played = Counter(one.versions["place"] for one in run)
+    assert played["one"] + played["two"] == 16
+    assert min(played.values()) >= 4
+
+
+def test_a_place_that_dies_is_taken_out_and_its_episodes_are_played_elsewhere(stage: Stage) -> None:
+    one, _ = _two(stage)
+    playing = threading.Barrier(4)
+    first, mutex = iter(range(4)), threading.Lock()
+
+    def think(step: int) -> None:
+        with mutex:
+            number = next(first, None)
+        if number is None:
+            return
+        playing.wait(20)
+        if number == 0:
+            one.die()
+        assert one.is_dead.wait(20)
+
+    tasks = stage.tasks(*"abcd")
+    bounds, retries = Bounds(episodes=4, ahead=0), Retries(machine=0)
+    run = stage.run(tasks, lambda: Plays(SOLVE, think=think), attempts=4, bounds=bounds, retries=retries)
+    assert Counter(row.status for row in run.rows) == {"passed": 16}
+    moved = [played for played in run if played.failures]
+    assert moved
+    assert {played.versions["place"] for played in run} == {"two"}
+    assert all(
+        "one does not answer" in played.failures[0] or "Lost" in played.failures[0] for played in moved
+    )
+
+
+def test_a_place_that_comes_back_is_used_again(stage: Stage) -> None:
+    one, _ = _two(stage)
+    one.die()
+    logs: list[str] = []
+    ended = iter(range(100))
+
+    def think(step: int) -> None:
+        if next(ended) == 6:
+            one.is_dead.clear()
+
+    class Waits(FileValidator):
+        """Judges slowly while the other place is away, so that there is something left to play when it is back."""
+
+        def judge(self, sandbox: Sandbox, task: Task, *, runtime: Runtime) -> Verdict:
+            threading.Event().wait(0.0 if "one answers again" in logs else 0.1)
+            return super().judge(sandbox, task, runtime=runtime)
+
+    bounds = Bounds(episodes=2, ahead=0)
+    agent = lambda: Plays(SOLVE, think=think)  # noqa: E731
+    run = stage.run(
+        stage.tasks(*"abcd"), agent, attempts=12, bounds=bounds, log=logs.append, validator=Waits()
+    )
+    assert Counter(row.status for row in run.rows) == {"passed": 48}
+    assert {played.versions["place"] for played in run} == {"one", "two"}
+    assert [line.split(":")[0] for line in logs] == ["one is taken out", "one answers again"]
+
+
+def test_when_no_place_answers_the_run_waits_and_then_stops_and_goes_on_later(stage: Stage) -> None:
+    one, two = _two(stage)
+
+    def think(step: int) -> None:
+        one.die()
+        two.die()
+
+    tasks, bounds = stage.tasks(*"ab"), Bounds(episodes=2, ahead=0, patience_s=0.3)
+    with pytest.raises(RuntimeUnavailable, match="one, two: no answer for 0 s"):
+        stage.run(tasks, lambda: Plays(SOLVE, think=think), attempts=2, bounds=bounds)
+    assert len(stage.stored()) == 0, "an outage was put on record"
+    one.is_dead.clear()
+    run = stage.run(tasks, lambda: Plays(SOLVE), attempts=2, bounds=Bounds(episodes=2, ahead=0))
+    assert Counter(row.status for row in run.rows) == {"passed": 4}
+
+
+def test_a_single_place_that_is_away_for_a_while_breaks_nothing(stage: Stage) -> None:
+    mortal = Mortal(stage.runtime)
+    back = threading.Timer(0.5, mortal.is_dead.clear)
+    once = iter([True])
+
+    def think(step: int) -> None:
+        if next(once, False):
+            mortal.die()
+            back.start()
+
+    bounds, retries = Bounds(episodes=2, ahead=0), Retries(machine=0)
+    run = stage.run(
+        stage.tasks(*"ab"), lambda: Plays(SOLVE, think=think), attempts=3, bounds=bounds, retries=retries
+    )
+    assert Counter(row.status for row in run.rows) == {"passed": 6}
+    assert any(played.failures for played in run)
+
+
+def test_a_place_that_loses_every_sandbox_and_still_answers_counts_as_a_fault(stage: Stage) -> None:
+    stage.runtime.fault = _failing(SandboxLost("gone"), 100)
+    (played,) = stage.run(stage.tasks("a"), lambda: Plays(SOLVE), bounds=COLD)
+    assert played.outcome.status == "broken"
+    assert len(played.failures) == QUICK.machine
+
+
+def test_an_image_that_takes_long_to_make_takes_none_of_the_episode_s_time(stage: Stage) -> None:
+    stage.limits = Limits(agent_s=0.3, verifier_s=0.1)
+    tasks = stage.tasks("a")
+
+    class Slow(ImageShelf):
+        @contextlib.contextmanager
+        def lend(self, recipe: ImageRecipe) -> Iterator[Image]:
+            threading.Event().wait(1.5)
+            with super().lend(recipe) as image:
+                yield image
+
+    place = Here(
+        stage.runtime,  # type: ignore[arg-type]
+        tasks=tasks,
+        make_agent=lambda seed: Plays(SOLVE),
+        validator=FileValidator(),
+        shelf=Slow(stage.runtime, []),  # type: ignore[arg-type]
+    )
+    stage.places.append(place)
+    with stage.writer() as writer:
+        bounds = Bounds(grace_s=0.8, ahead=0)
+        engine = Engine(tasks=tasks, places=[place], writer=writer, agent="plays", bounds=bounds)
+        engine.run(remaining(tasks, attempts=1, done=set()))
+    assert [row.status for row in stage.stored().rows] == ["passed"]

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.registry import Registry
+from kit.waiting import wait_until
 
 from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable, StartFailed
 from terminal_gym.rollout.images import Held, ImageShelf, to_drop
 from terminal_gym.sandbox.base import Image, Runtime
+from terminal_gym.sandbox.container import Docker
+from terminal_gym.sandbox.images import names
 from terminal_gym.tasks.task import ImageRecipe
 
 SHELVES = st.lists(
@@ -207,6 +211,77 @@ def test_a_hundred_images_under_a_quota(docker_runtime: Runtime, tmp_path: Path)
     finally:
         for recipe in order:
             docker_runtime.remove_image(recipe.name)
+
+
+@pytest.mark.docker
+def test_pinned_images_are_pulled_ahead_several_at_a_time_from_a_mirror(docker_runtime: Runtime) -> None:
+    with Registry() as registry:
+        digests = [registry.add(f"mirrored/image-{n}", "1", {"noise": os.urandom(50_000)}) for n in range(10)]
+        order = [ImageRecipe(f"nowhere.invalid/image-{n}@{digest}", None) for n, digest in enumerate(digests)]
+        runtime = Docker(mirror=f"{registry.host}/mirrored")
+        log: list[str] = []
+        images = ImageShelf(runtime, order, parallel=6, quota_bytes=250_000, log=log.append)
+        try:
+            registry.gate.clear()
+            with ThreadPoolExecutor(1) as pool:
+                first = pool.submit(_borrowed, images, order[0])
+                assert wait_until(lambda: registry.now == 1, deadline_s=30)
+                registry.gate.set()
+                assert digests[0] in first.result(30).name
+            registry.gate.clear()
+            assert wait_until(lambda: registry.now >= 4, deadline_s=30), "not pulled ahead"
+            registry.gate.set()
+            for recipe in order:
+                image = _borrowed(images, recipe)
+                assert image.name == f"{registry.host}/mirrored/{recipe.name.partition('/')[2]}"
+        finally:
+            images.close()
+            for recipe in order:
+                runtime.remove_image(recipe.name)
+            runtime.close()
+        assert 4 <= registry.most <= 6
+        assert any(line.startswith("dropped") for line in log)
+        assert not [line for line in log if "cannot be pulled" in line]
+
+
+def _borrowed(images: ImageShelf, recipe: ImageRecipe) -> Image:
+    with images.lend(recipe) as image:
+        return image
+
+
+@pytest.mark.docker
+def test_a_tag_from_a_mirror_gets_its_own_name_and_what_the_mirror_has_not_is_asked_for_elsewhere(
+    docker_runtime: Runtime,
+) -> None:
+    name = f"tgym-test/mirrored-{os.getpid()}:7"
+    with Registry() as registry:
+        registry.add(name.partition(":")[0], "7", {"file": b"x"})
+        runtime = Docker(mirror=registry.host)
+        try:
+            runtime.build(ImageRecipe(name, None))
+            assert docker_runtime.image(name).name == name
+            with pytest.raises(ImageMissing, match="cannot be pulled"):
+                runtime.build(ImageRecipe(f"{registry.host}/tgym-test/absent:1", None))
+        finally:
+            runtime.remove_image(name)
+            runtime.close()
+    with pytest.raises(ImageMissing):
+        docker_runtime.image(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("debian:12", "m:5/library/debian:12"),
+        ("a/b:1", "m:5/a/b:1"),
+        ("quay.io/a/b@sha256:00", "m:5/a/b@sha256:00"),
+        ("localhost/b", "m:5/b"),
+        ("host:5000/b:2", "m:5/b:2"),
+    ],
+)
+def test_where_a_mirror_has_an_image(name: str, there: str) -> None:
+    assert names(name, "m:5") == (name, there)
+    assert names(name, "") == (name,)
 
 
 def _noise(folder: Path, name: str) -> ImageRecipe:

@@ -1,0 +1,26 @@
+"""A real Ray cluster of two nodes on this machine, for a process of its own.
+
+Prints its address, then lets the second node die, as a machine does, for each line "kill" on stdin; ends with stdin.
+"""
+
+import sys
+
+from ray.cluster_utils import Cluster
+
+
+def main() -> None:
+    args = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=args)
+    second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+    print(cluster.address, flush=True)
+    try:
+        for line in sys.stdin:
+            if line.strip() == "kill":
+                cluster.remove_node(second, allow_graceful=False)
+                print("killed", flush=True)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
