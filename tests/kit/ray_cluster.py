@@ -7,10 +7,12 @@ import sys
 
 from ray.cluster_utils import Cluster
 
+_STARTS = 3  # tries: Ray gives a node 30 s to come up, which a busy machine may need
+
 
 def main() -> None:
     args = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=args)
+    cluster = _started(args)
     second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     print(cluster.address, flush=True)
     try:
@@ -20,6 +22,19 @@ def main() -> None:
                 print("killed", flush=True)
     finally:
         cluster.shutdown()
+
+
+def _started(args: dict[str, object]) -> Cluster:
+    for left in reversed(range(_STARTS)):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**args)
+            return cluster
+        except Exception:
+            cluster.shutdown()
+            if not left:
+                raise
+    raise AssertionError
 
 
 if __name__ == "__main__":

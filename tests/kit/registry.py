@@ -21,15 +21,13 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 class Registry:
-    """Holds images of one layer; counts how many layers it gives out at the same time."""
+    """Holds images of one layer, and tells what it was asked for."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, tuple[str, bytes]] = {}  # digest → media type, bytes
         self._tags: dict[str, str] = {}  # "repository:tag" → digest
         self.asked: list[str] = []
-        self.now = self.most = 0
-        self.gate = threading.Event()  # layers are given out once it is set
-        self.gate.set()
+        self.tickets: threading.Semaphore | None = None  # one for each layer that may be given out; None: all
         self.mutex = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
@@ -68,6 +66,12 @@ class Registry:
         self._tags[f"{repository}:{tag}"] = digest
         return digest
 
+    def manifests(self) -> set[str]:
+        """Return the digests whose manifests were asked for."""
+        with self.mutex:
+            paths = [line.partition(" ")[2] for line in self.asked if "/manifests/" in line]
+        return {path.rpartition("/")[2] for path in paths}
+
     def _kept(self, kind: str, data: bytes) -> dict[str, Any]:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         self._blobs[digest] = (kind, data)
@@ -80,7 +84,6 @@ class Registry:
         return (self._blobs[digest][0], digest, self._blobs[digest][1]) if digest in self._blobs else None
 
     def close(self) -> None:
-        self.gate.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
@@ -113,13 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif (found := self.registry.found(self.path)) is None:
             self._send(404, "application/json", b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
         elif found[0] == _LAYER:
-            with self.registry.mutex:
-                self.registry.now += 1
-                self.registry.most = max(self.registry.most, self.registry.now)
-            self.registry.gate.wait(30)
+            if self.registry.tickets is not None:
+                self.registry.tickets.acquire(timeout=60)
             self._send(200, found[0], found[2], digest=found[1])
-            with self.registry.mutex:
-                self.registry.now -= 1
         else:
             self._send(200, found[0], found[2], digest=found[1])
 
