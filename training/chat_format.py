@@ -8,6 +8,7 @@ Source: ChatML as Qwen2.5's tokenizers have it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,11 @@ def template(name: str) -> str:
         + _MESSAGE
         + "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
     )
+
+
+def plain_template(name: str) -> str:
+    """Return the template of that name as servers take it, without marks."""
+    return re.sub(r"\{%-? *(?:end)?generation *-?%\}", "", template(name))
 
 
 @dataclass(frozen=True)

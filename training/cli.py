@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from terminal_gym.cli.report import say, show, show_json, show_table
 from terminal_gym.errors import BadSetting
@@ -13,6 +14,21 @@ from terminal_gym.errors import BadSetting
 app = typer.Typer(
     name="train", help="Examples, fine-tuning, and learning on live terminals.", no_args_is_help=True
 )
+
+
+def _sft() -> Any:
+    from training.sft import Sft
+
+    return Sft
+
+
+def _grpo() -> Any:
+    from training.grpo import Grpo
+
+    return Grpo
+
+
+KINDS = {"sft": _sft, "grpo": _grpo}  # settings of each command, imported only when asked for
 
 
 @app.callback()
@@ -77,6 +93,7 @@ def examples(
     from training.decontaminate import open_benchmarks
     from training.examples import Choice, make_table
     from training.labels import read_labels
+    from training.tokenizers import open_tokenizer
 
     statuses = tuple(status or (("passed", "failed") if judged_by else ("passed",)))
     if unknown := set(statuses) - {"passed", "failed"}:
@@ -133,21 +150,88 @@ def _liked(sources: list[Path], model: str) -> frozenset[str]:
     )
 
 
-def open_tokenizer(name: str) -> Any:
-    """Return the tokenizer of that name or in that folder.
+Config = Annotated[Path, typer.Option(help="A YAML file; see training/configs.")]
+Changed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Another value for a setting, e.g. trainer.max_steps=10."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")]
+CheckOnly = Annotated[bool, typer.Option("--check", help="Check everything, begin nothing.")]
 
-    Raises:
-        BadSetting: It cannot be loaded, or transformers is missing.
-    """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise BadSetting(
-            f"A tokenizer needs {error.name!r}. In a checkout: pip install -e '.[train]'."
-        ) from error
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise BadSetting(f"There is no folder {name}. Name a checkpoint, or a model of the hub.")
-    try:
-        return AutoTokenizer.from_pretrained(str(Path(name).expanduser()) if name.startswith("~") else name)
-    except (OSError, ValueError) as error:
-        raise BadSetting(f"The tokenizer {name} cannot be loaded: {str(error)[:400]}") from error
+
+@app.command()
+def sft(
+    config: Config,
+    changed: Changed = None,
+    resume: Resume = False,
+    check: CheckOnly = False,
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
+) -> None:
+    """Fine-tune a model on a training table."""
+    from training import sft as tuning
+    from training.settings import read_config
+
+    settings = read_config(tuning.Sft, config, overrides(changed))
+    ready = tuning.prepare(settings, where=str(config))
+    if check:
+        show(f"{config}: everything fits; {ready.facts.rows['train']} rows")
+        return
+    told = tuning.train(ready, resume=resume, say=say)
+    if json:
+        show_json(told)
+    else:
+        show(f"{told['model']}: {told['steps']} steps, loss {told['first_loss']} to {told['last_loss']}")
+
+
+@app.command()
+def grpo(
+    config: Config,
+    changed: Changed = None,
+    resume: Resume = False,
+    check: CheckOnly = False,
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
+) -> None:
+    """Let a model learn on live terminals: groups of attempts at tasks, rewarded by their verdicts."""
+    from training import grpo as learning
+    from training.settings import read_config
+
+    settings = read_config(learning.Grpo, config, overrides(changed))
+    ready = learning.prepare(settings, where=str(config))
+    if check:
+        show(f"{config}: everything fits; {len(ready.curriculum.tasks)} tasks")
+        return
+    told = learning.train(ready, resume=resume, say=say)
+    if json:
+        show_json(told)
+    else:
+        show(
+            f"{told['model']}: {told['steps']} steps, reward {told['first_reward']} to {told['last_reward']}"
+        )
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="The folder `adapter` of a training.")],
+    out: Annotated[Path, typer.Option(help="The model, a new folder.")],
+) -> None:
+    """Write an adapter and its base as one model, which any server loads."""
+    from training import sft as tuning
+
+    tuning.merge(adapter, out)
+    show(f"{out}: one model")
+
+
+def overrides(changed: list[str] | None) -> dict[str, object]:
+    """Return KEY=VALUE texts as a mapping; values are read as YAML."""
+    read: dict[str, object] = {}
+    for text in changed or ():
+        key, equals, value = text.partition("=")
+        if not equals or not all(part.isidentifier() for part in key.split(".")):
+            raise BadSetting(f"{text!r} is no setting. Write KEY=VALUE, e.g. trainer.max_steps=10.")
+        try:
+            read[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadSetting(f"{text!r}: the value is not YAML: {error}") from error
+    return read

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,23 +165,28 @@ def _opened(path: Path) -> Any:
         raise SchemaMismatch(f"{path} is no Parquet file: {error}. Make the table again.") from error
 
 
-def check_learned(rows: Iterable[Mapping[str, Any]], name: str) -> int:
-    """Return how many tokens are learned.
+def check_table(folder: Path, split: str = "train") -> int:
+    """Return how many tokens of a split are learned.
 
     Raises:
         BadSetting: None is; or a row's ids and labels do not belong together.
+        SchemaMismatch: The file is no such table.
     """
-    learned = 0
-    for number, row in enumerate(rows):
-        ids, labels = row["input_ids"], row["labels"]
-        if len(ids) != len(labels) or any(b not in (a, IGNORED) for a, b in zip(ids, labels, strict=True)):
-            raise BadSetting(
-                f"{name}, row {number}: its labels are not its ids, or -100. Make the table again."
-            )
-        learned += sum(label != IGNORED for label in labels)
+    path, learned, number = folder / f"{split}.parquet", 0, 0
+    if not path.is_file():
+        raise BadSetting(f"{path} is missing. Make the table again.")
+    for batch in _opened(path).iter_batches(256, columns=["input_ids", "labels"]):
+        ids, labels = (batch.column(name) for name in ("input_ids", "labels"))
+        same = ids.offsets.to_numpy() == labels.offsets.to_numpy()
+        a, b = (column.flatten().to_numpy(zero_copy_only=False) for column in (ids, labels))
+        if not same.all() or ((b != a) & (b != IGNORED)).any():
+            advice = "Make the table again."
+            raise BadSetting(f"{path}, rows from {number}: labels are not their ids, or -100. {advice}")
+        learned += int((b != IGNORED).sum())
+        number += len(batch)
     if not learned:
         advice = "Look at how its runs were made: what the policy said is missing."
-        raise BadSetting(f"{name} has no token that is learned. {advice}")
+        raise BadSetting(f"{path} has no token that is learned. {advice}")
     return learned
 
 

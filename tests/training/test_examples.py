@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kit.folders import task_folder
@@ -19,7 +20,7 @@ from training.chat_format import IGNORED
 from training.decontaminate import Benchmark, open_benchmarks
 from training.examples import Choice, make_table
 from training.labels import Labels, read_labels
-from training.table import check_learned, read_facts, read_rows
+from training.table import SCHEMA, check_table, read_facts, read_rows
 
 REPLY = "look\n```bash\nls\n```"
 
@@ -61,7 +62,7 @@ def test_only_a_verdict_lets_an_attempt_in_and_each_row_is_what_was_said(tmp_pat
     )
     assert made.facts.dropped == {"failed": 1, "broken": 1}
     assert read_facts(made.folder).rows == {"train": 1, "eval": 0}
-    assert check_learned(read_rows(made.folder), "it") == len(said)
+    assert check_table(made.folder) == len(said)
 
 
 def test_unverified_data_is_had_by_asking_for_it(tmp_path: Path, tokens: Any) -> None:
@@ -188,10 +189,15 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, tokens: Any) -> None:
     (tmp_path / "table.json").write_text('{"version": 99}')
     with pytest.raises(SchemaMismatch, match="version 99"):
         read_facts(tmp_path)
-    with pytest.raises(BadSetting, match="no token that is learned"):
-        check_learned([{"input_ids": [1, 2], "labels": [IGNORED, IGNORED]}], "it")
-    with pytest.raises(BadSetting, match="row 0: its labels"):
-        check_learned([{"input_ids": [1, 2], "labels": [IGNORED, 3]}], "it")
+    for labels, found in (
+        ([IGNORED, IGNORED], "no token that is learned"),
+        ([IGNORED, 3], "not their ids"),
+        ([2], "not"),
+    ):
+        rows = [{"input_ids": [1, 2], "labels": labels}]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "train.parquet")
+        with pytest.raises(BadSetting, match=found):
+            check_table(tmp_path)
     (tmp_path / "train.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(SchemaMismatch, match="no Parquet"):
         list(read_rows(tmp_path))

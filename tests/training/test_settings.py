@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terminal_gym.errors import BadSetting, UnknownName
+from training import settings as reading
+from training.settings import check_attention, check_context, check_device, check_versions, read_config
+from training.sft import Sft
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """\
+model: {name: some/model, dtype: float32}
+table: t
+out: o
+lora: {rank: 8}
+trainer: {learning_rate: 1e-4}
+"""
+
+
+def read(tmp_path: Path, text: str = CONFIG, **overrides: Any) -> Sft:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return read_config(Sft, file, {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def test_a_file_and_overrides_become_frozen_settings(tmp_path: Path) -> None:
+    made = read(tmp_path, lora__alpha=4, context_tokens=64)
+    assert (made.model.name, made.lora and made.lora.rank, made.lora and made.lora.alpha) == (
+        "some/model",
+        8,
+        4,
+    )
+    assert (made.context_tokens, made.packing, made.evaluate) == (64, False, None)
+    assert read(tmp_path, CONFIG.replace("{rank: 8}", "null")).lora is None
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("contxt_tokens: 4", "contxt_tokens.*Did you mean 'context_tokens'"),
+        ("model: {name: x, dtipe: float32}", "'model' is named 'dtipe'. Did you mean 'dtype'"),
+        ("context_tokens: many", "must be a whole number"),
+        ("context_tokens: true", "must be a whole number"),
+        ("packing: 1", "must be true or false"),
+        ("model: some/model", "model is 'some/model'; it must be a mapping"),
+        ("model: {name: x, dtype: int8}", "one of 'float32', 'bfloat16'"),
+        ("model: {dtype: float32}", "model.name is missing"),
+        ("lora: {dropout: none}", "lora.dropout is 'none'; it must be a number"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, line: str, found: str) -> None:
+    with pytest.raises((BadSetting, UnknownName), match=found):
+        read(
+            tmp_path, f"table: t\nout: o\n{'' if line.startswith('model') else 'model: {name: x}'}\n{line}\n"
+        )
+
+
+def test_a_file_that_is_no_mapping_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="no mapping"):
+        read(tmp_path, "- a")
+    with pytest.raises(BadSetting, match="cannot be read"):
+        read_config(Sft, tmp_path / "none.yaml")
+    with pytest.raises(BadSetting, match="and not a mapping"):
+        read(tmp_path, table__x=1)
+
+
+def test_versions_that_were_not_tried_are_refused() -> None:
+    check_versions()
+    with pytest.raises(BadSetting, match=r"transformers is 5\..*, but <5 is needed"):
+        check_versions({"transformers": "<5"})
+    with pytest.raises(BadSetting, match=r"no-such-package is missing.*\[train\]"):
+        check_versions({"no-such-package": ">=1"})
+    assert set(reading.NEEDS) == {"torch", "transformers", "trl", "peft", "accelerate", "datasets"}
+
+
+def test_what_the_machine_or_the_model_lacks_is_said(tiny: Path, tmp_path: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(BadSetting, match=r"x\.yaml needs a GPU.*needs_gpu=false"):
+            check_device(needs_gpu=True, where="x.yaml")
+        with pytest.raises(BadSetting, match="package flash_attn is missing"):
+            check_attention("flash_attention_2")
+    check_attention("sdpa")
+    assert check_context(str(tiny), 1024).hidden_size == 48
+    with pytest.raises(BadSetting, match=r"context_tokens is 1025, but .* was made for 1024"):
+        check_context(str(tiny), 1025)
+    with pytest.raises(BadSetting, match="There is no folder"):
+        check_context(str(tmp_path / "none"), 1)
+    with pytest.raises(BadSetting, match="cannot be loaded"):
+        check_context(str(tmp_path), 1)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "training" / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_each_published_config_is_read_and_its_trainer_knows_every_key(file: Path) -> None:
+    from trl import GRPOConfig, SFTConfig
+
+    from training.cli import KINDS
+
+    kind = KINDS[next(name for name in ("grpo", "rft", "sft") if name in file.name or name == "sft")]
+    made = read_config(kind(), file)
+    known = (GRPOConfig if "grpo" in file.name else SFTConfig).__dataclass_fields__
+    assert set(made.trainer) <= set(known)
+    assert made.needs_gpu
+    assert made.model.name.startswith("Qwen/Qwen2.5-Coder-")
+    assert file.name in file.read_text("utf-8")  # the command that it says is its own

@@ -1,0 +1,330 @@
+"""Supervised fine-tuning, start to finish: a table, a model, a folder. `tgym train sft`, or
+
+accelerate launch --config_file training/configs/accelerate/fsdp2.yaml -m training.sft --config …
+
+OUT/settings.yaml          what was asked for
+OUT/checkpoints/           of the trainer, to be resumed from
+OUT/model/ or OUT/adapter/ what was learned, with its tokenizer and a card
+OUT/history.json           losses
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from terminal_gym.errors import BadSetting
+from training import chat_format
+from training.cards import model_card
+from training.settings import (
+    Lora,
+    Model,
+    check_attention,
+    check_context,
+    check_device,
+    check_versions,
+    plain,
+    trainer_arguments,
+)
+from training.table import Facts, check_table, fingerprint, read_facts
+from training.tokenizers import open_tokenizer
+
+TOLD = ("loss", "eval_loss", "learning_rate", "grad_norm", "reward", "pass@1", "epoch", "train_runtime")
+WIDEST_MASK = 16_384  # tokens: beyond it, an explicit mask over a packed row takes more than 256 MB
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Live rollouts on held-out tasks while training goes on."""
+
+    manifest: str
+    every_steps: int
+    attempts: int = 1
+    max_steps: int = 30
+    """Of each episode."""
+    episodes: int = 8
+    """At once."""
+    reply_tokens: int = 512
+    """Of one reply."""
+    temperature: float = 0.7
+    runtime: str = "auto"
+
+
+@dataclass(frozen=True)
+class Sft:
+    """A fine-tuning."""
+
+    model: Model
+    table: str
+    """Folder of a training table."""
+    out: str
+    """Folder, a new one."""
+    context_tokens: int = 32_768
+    """Of one row; the table must have been made for no more."""
+    packing: bool = False
+    """Several documents in one row, none of which sees another."""
+    lora: Lora | None = None
+    """None: all weights are trained."""
+    needs_gpu: bool = True
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of trl.SFTConfig."""
+    evaluate: Evaluation | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What has been checked, and is needed to train."""
+
+    settings: Sft
+    facts: Facts
+    tokenizer: Any
+    template: str
+    arguments: Any  # trl.SFTConfig
+
+
+def prepare(settings: Sft, *, where: str = "the configuration") -> Ready:
+    """Check everything that can be checked without loading the model.
+
+    Raises:
+        UsageError: Something does not fit; says what.
+        SchemaMismatch: The table is of another version.
+    """
+    check_versions()
+    facts = read_facts(Path(settings.table))
+    check_table(Path(settings.table))
+    has_gpu = check_device(needs_gpu=settings.needs_gpu, where=where)
+    check_attention(settings.model.attention)
+    _check_packing(settings)
+    check_context(settings.model.name, settings.context_tokens)
+    if facts.max_tokens > settings.context_tokens:
+        found = f"{settings.table} has rows of up to {facts.max_tokens} tokens"
+        raise BadSetting(f"{found}, context_tokens is {settings.context_tokens}. Make it with fewer.")
+    tokenizer = open_tokenizer(settings.model.name)
+    if fingerprint(tokenizer) != facts.fingerprint:
+        found = f"{settings.table} was made with the tokenizer of {facts.tokenizer}"
+        raise BadSetting(f"{found}, which is not that of {settings.model.name}. Make it with that one.")
+    template = chat_format.matching(tokenizer, name=settings.model.template)
+    if template != facts.template:
+        raise BadSetting(f"{settings.table} has the template {facts.template}, the model {template}.")
+    return Ready(settings, facts, tokenizer, template, _arguments(settings, has_gpu=has_gpu, where=where))
+
+
+def _check_packing(settings: Sft) -> None:
+    masked = settings.model.attention in ("sdpa", "eager")
+    if settings.packing and masked and settings.context_tokens > WIDEST_MASK:
+        advice = "Use flash_attention_2 or flex_attention, or packing=false."
+        raise BadSetting(
+            f"packing with {settings.model.attention} at {settings.context_tokens} tokens needs a mask of "
+            f"{settings.context_tokens**2 / 2**30:.1f} GiB for each row to keep documents apart. {advice}"
+        )
+
+
+def _arguments(settings: Sft, *, has_gpu: bool, where: str) -> Any:
+    from trl import SFTConfig
+
+    ours: dict[str, Any] = {
+        "output_dir": str(Path(settings.out) / "checkpoints"),
+        "max_length": settings.context_tokens,
+        "packing": settings.packing,
+        "packing_strategy": "bfd",
+        "eval_packing": False,
+        "use_cpu": not has_gpu,
+        "bf16": has_gpu,
+        "model_init_kwargs": {
+            "dtype": settings.model.dtype if has_gpu else "float32",
+            "attn_implementation": settings.model.attention,
+        },
+    }
+    given = {"report_to": "none", "disable_tqdm": True, **settings.trainer}
+    return trainer_arguments(SFTConfig, given, ours, where=where)
+
+
+def train(
+    ready: Ready, *, resume: bool = False, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Train; returns what came of it: steps, the first and the last loss, where the model is.
+
+    Args:
+        ready: Of `prepare`.
+        resume: Go on from the last whole checkpoint in the folder.
+        say: Told of progress.
+
+    Raises:
+        BadSetting: The folder exists and is not to be resumed, or there is nothing to resume.
+    """
+    settings, out = ready.settings, Path(ready.settings.out)
+    checkpoint = begin(out, plain(settings), resume=resume)
+    trainer = make_trainer(ready)
+    tell(trainer, say)
+    if checkpoint is not None:
+        say(f"going on from {checkpoint}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return finish(trainer, ready, out)
+
+
+def make_trainer(ready: Ready, *, model: Any = None, callbacks: tuple[Any, ...] = ()) -> Any:
+    """Return the trainer; `model` replaces the one that the settings name."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    settings, folder = ready.settings, Path(ready.settings.table)
+    cache = Path(settings.out) / ".cache"
+
+    def rows(split: str) -> Any:
+        path = folder / f"{split}.parquet"
+        if not path.is_file():
+            return None
+        with ready.arguments.main_process_first():
+            return Dataset.from_parquet(str(path), columns=["input_ids", "labels"], cache_dir=str(cache))
+
+    evaluates = ready.arguments.eval_strategy != "no"
+    return SFTTrainer(
+        model=model or settings.model.name,
+        args=ready.arguments,
+        train_dataset=rows("train"),
+        eval_dataset=rows("eval") if evaluates else None,
+        processing_class=ready.tokenizer,
+        peft_config=lora_config(settings.lora),
+        callbacks=list(callbacks),
+    )
+
+
+def tell(trainer: Any, say: Callable[[str], None]) -> None:
+    """Have the trainer tell `say` of its steps, and print nothing: standard output is for results."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    def on_log(self: Any, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if state.is_world_process_zero:
+            facts = ", ".join(f"{key} {value:.4g}" for key, value in (logs or {}).items() if key in TOLD)
+            if facts:
+                say(f"step {state.global_step}: {facts}")
+
+    trainer.remove_callback(PrinterCallback)
+    # Made here: its base is the trainer's, which is imported only when something is trained.
+    trainer.add_callback(type("Tell", (TrainerCallback,), {"on_log": on_log})())
+
+
+def lora_config(lora: Lora | None) -> Any:
+    """Return peft's configuration, None without an adapter."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def finish(trainer: Any, ready: Ready, out: Path) -> dict[str, Any]:
+    """Save what was learned, its tokenizer, a card and the losses; returns what came of it."""
+    settings = ready.settings
+    place = out / ("adapter" if settings.lora else "model")
+    history = list(trainer.state.log_history)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    told: dict[str, Any] = {
+        "steps": trainer.state.global_step,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "eval_loss": next((entry["eval_loss"] for entry in reversed(history) if "eval_loss" in entry), None),
+        "model": str(place),
+    }
+    trainer.save_model(str(place))
+    if trainer.is_world_process_zero():
+        save_tokenizer(ready.tokenizer, place, ready.template)
+        (place / "README.md").write_text(model_card(settings, ready.facts, told), "utf-8")
+        (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
+        shutil.rmtree(out / ".cache", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    return told
+
+
+def save_tokenizer(tokenizer: Any, place: Path, template: str) -> None:
+    """Save a tokenizer; one without a chat template gets the one that was trained on."""
+    had = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = had or chat_format.plain_template(template)
+        tokenizer.save_pretrained(str(place))
+    finally:
+        tokenizer.chat_template = had
+
+
+# ── the folder ──────────────────────────────────────────────────────────────────────────────────
+
+
+def begin(out: Path, settings: dict[str, Any], *, resume: bool) -> Path | None:
+    """Make the folder, or find the checkpoint to go on from. One process does, of those that train together.
+
+    Raises:
+        BadSetting: The folder is in the way; or was made with other settings; or holds nothing to go on from.
+    """
+    file = out / "settings.yaml"
+    if resume:
+        if not file.is_file():
+            raise BadSetting(f"{out} holds no training to go on with: {file} is missing.")
+        before = yaml.safe_load(file.read_text("utf-8"))
+        if changed := [key for key in settings if before.get(key) != _as_stored(settings[key])]:
+            raise BadSetting(
+                f"{out} was begun with another {changed[0]}: {before.get(changed[0])!r}. Restore it."
+            )
+        return last_checkpoint(out / "checkpoints")
+    if int(os.environ.get("RANK", "0")) > 0:
+        return None
+    if out.exists() and any(out.iterdir()):
+        raise BadSetting(f"{out} exists. Go on with it (--resume), or name a new folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(_as_stored(settings), sort_keys=False), "utf-8")
+    return None
+
+
+def _as_stored(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the last checkpoint that was written to its end, None where there is none: then it begins anew."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def merge(adapter: Path, out: Path) -> None:
+    """Write an adapter and its base as one model, which any server loads.
+
+    Raises:
+        BadSetting: There is no adapter there, or the folder exists.
+    """
+    check_versions()
+    if out.exists():
+        raise BadSetting(f"{out} exists. Name a new folder.")
+    if not (adapter / "adapter_config.json").is_file():
+        raise BadSetting(f"{adapter} holds no adapter. Name the folder `adapter` of a training.")
+    from peft import AutoPeftModelForCausalLM
+
+    draft = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        model = AutoPeftModelForCausalLM.from_pretrained(str(adapter), dtype="auto")
+        model.merge_and_unload().save_pretrained(str(draft))
+        open_tokenizer(str(adapter)).save_pretrained(str(draft))
+        if (adapter / "README.md").is_file():
+            shutil.copyfile(adapter / "README.md", draft / "README.md")
+        draft.replace(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+if __name__ == "__main__":  # under `accelerate launch -m training.sft`
+    from terminal_gym.cli.app import main
+
+    main(["train", "sft", *sys.argv[1:]])
