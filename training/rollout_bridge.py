@@ -22,8 +22,8 @@ from terminal_gym.env import TerminalEnv
 from terminal_gym.errors import BadSetting, ModelRefused, SandboxError, TaskError
 from terminal_gym.llm.chat import Completion, Sampling, Tool
 from terminal_gym.machine import WarmPool
-from terminal_gym.rollout.engine import COLS, ROWS
 from terminal_gym.rollout.episode import run_episode
+from terminal_gym.rollout.place import COLS, ROWS
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.dialogue import Message, Usage
