@@ -120,7 +120,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
                 raise BadSetting(f"{name} is {value!r}; it must be greater than 0.")
         if (task is None) == (manifest is None):
             raise BadSetting("Give either a task, or a manifest of tasks.")
-        self.choices = () if manifest is None else open_manifest(manifest).refs
+        self._manifest = None if manifest is None else open_manifest(manifest)
+        self.choices = () if self._manifest is None else self._manifest.refs
         self._known: dict[str, Task] = {}
         self._namespace = namespace
         self._task = task if isinstance(task, Task) else self._found(task or self.choices[0])
@@ -312,7 +313,10 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _found(self, name: str | Path) -> Task:
         if str(name) not in self._known:
-            self._known[str(name)] = find_task(name, namespace=self._namespace)
+            if self._manifest is not None and name in self._manifest.images:
+                self._known[str(name)] = self._manifest.task(str(name))
+            else:
+                self._known[str(name)] = find_task(name, namespace=self._namespace)
         return self._known[str(name)]
 
     def _start(self) -> None:

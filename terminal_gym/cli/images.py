@@ -28,11 +28,12 @@ def build(
     with closing(open_runtime(runtime)) as maker:
         maker.check()
         for task in chosen(tasks, catalogue):
-            image = ready_image(maker, task.image)
-            facts = {"task": str(task.ref), "image": image.name, "digest": image.digest}
-            built.append(facts | {"substituted": image.substituted})
-            if not json:
-                show(f"{image.digest[:19]}  {image.name}  {image.substituted}")
+            for recipe in task.images:
+                image = ready_image(maker, recipe)
+                facts = {"task": str(task.ref), "image": image.name, "digest": image.digest}
+                built.append(facts | {"substituted": image.substituted})
+                if not json:
+                    show(f"{image.digest[:19]}  {image.name}  {image.substituted}")
     if json:
         show_json({"runtime": maker.name, "images": built})
 

@@ -28,7 +28,8 @@ def ready(name: str, task: Task) -> Iterator[tuple[Runtime, Image]]:
     """
     with closing(open_runtime(name)) as runtime:
         runtime.check()
-        yield runtime, ready_image(runtime, task.image)
+        images = [ready_image(runtime, recipe) for recipe in task.images]
+        yield runtime, images[0]
 
 
 def ready_image(runtime: Runtime, recipe: ImageRecipe) -> Image:

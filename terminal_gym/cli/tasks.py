@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +12,13 @@ import typer
 
 from terminal_gym.cli.ready import ready
 from terminal_gym.cli.report import BROKEN, COLOUR, FAILED, PASSED, say, show, show_json, show_table
-from terminal_gym.tasks.catalogue import Catalogue, find_task, installed
+from terminal_gym.tasks.catalogue import Catalogue, find_task, installed, is_task_folder
+from terminal_gym.tasks.lint import RANK
 from terminal_gym.tasks.lint import lint as lint_folder
+from terminal_gym.tasks.lint_tests import Finding
 from terminal_gym.tasks.task import Task
 
+MANY = 20  # folders: from there on, what is found is a table
 app = typer.Typer(help="What tasks there are, and whether they are sound.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -88,8 +92,11 @@ def show_(task: str, json: Json = False) -> None:
 
 @app.command("lint")
 def lint(tasks: Tasks = None, catalogue: Folder = None, json: Json = False) -> None:
-    """Read tasks without starting anything: what cannot work, leaks or judges nothing. Exit 1 on an error found."""
-    folders = [_folder(name) for name in tasks or ()]
+    """Read tasks without starting anything: what cannot work, leaks or judges nothing. Exit 1 on an error found.
+
+    A folder of task folders is read whole, and what is found in it is shown as a table.
+    """
+    folders = [folder for name in tasks or () for folder in _folders(name)]
     if not tasks:
         folders = [c.path(row) for c in catalogues(catalogue) for row in c.rows.values()]
     found = [(folder, finding) for folder in folders for finding in lint_folder(folder)]
@@ -99,6 +106,17 @@ def lint(tasks: Tasks = None, catalogue: Folder = None, json: Json = False) -> N
             vars(finding) | {"path": str(finding.path), "task": folder.name} for folder, finding in found
         ]
         show_json({"folders": len(folders), "errors": errors, "findings": items})
+    elif len(folders) > MANY:
+        rows = [
+            [f.severity, folder.name, _place(folder, f), f.rule, f"{f.what}. {f.advice}"]
+            for folder, f in found
+        ]
+        show_table("", ["", "task", "where", "rule", "what"], rows)
+        count = collections.Counter((f.severity, f.rule) for _, f in found)
+        for (severity, rule), number in sorted(count.items(), key=lambda row: (RANK[row[0][0]], -row[1])):
+            show(f"{number:6} {severity}: {rule}", style=COLOUR[severity])
+        wrong = len({folder for folder, f in found if f.severity == "error"})
+        show(f"{len(folders)} tasks read, {wrong} with errors, {len(found)} findings, {errors} errors")
     else:
         for folder, f in found:
             place = (
@@ -110,9 +128,77 @@ def lint(tasks: Tasks = None, catalogue: Folder = None, json: Json = False) -> N
     raise typer.Exit(FAILED if errors else PASSED)
 
 
+def _place(folder: Path, found: Finding) -> str:
+    path, base = found.path.absolute(), folder.absolute()
+    where = path.relative_to(base) if path.is_relative_to(base) and path != base else path
+    return f"{where}:{found.line}" if found.line else str(where)
+
+
+def _folders(name: str) -> list[Path]:
+    """The task folder of that name; where it is a folder of them, all that lie directly in it."""
+    path = Path(name).expanduser()
+    if path.is_dir() and not is_task_folder(path):
+        inside = sorted(
+            child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")
+        )
+        if any(map(is_task_folder, inside)):
+            return inside
+    return [_folder(name)]
+
+
 def _folder(name: str) -> Path:
     path = Path(name).expanduser()
     return path if name.startswith((".", "/", "~")) and path.is_dir() else find_task(name).folder
+
+
+@app.command("calibrate")
+def calibrate(
+    tasks: Annotated[
+        list[str], typer.Argument(metavar="FOLDER...", help="Task folders, or folders of them.")
+    ],
+    runtime: Annotated[str, typer.Option(help="auto, docker or podman.")] = "auto",
+    write: Annotated[
+        Path | None, typer.Option(help="The file; else FOLDER.calibration.jsonl beside the set.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find, with the oracle, the strict judge that is fair to each foreign task. Exit 1 where none is."""
+    from terminal_gym.rollout.calibrate import calibrate as calibrated
+    from terminal_gym.tasks import calibration
+
+    rows = []
+    for folder in [folder for name in tasks for folder in _folders(name)]:
+        task = find_task(folder, namespace="TerminalBench")
+        with ready(runtime, task) as (maker, _):
+            row = calibrated(calibration.without(task), runtime=maker, told=say)
+        if row is None:
+            say(f"{folder.name}: no oracle, or its author chose: left as it is")
+            continue
+        calibration.write(write or calibration.beside(folder.absolute().parent), [row])
+        rows.append(row)
+        if not json:
+            word = "passed" if row.fair else "failed"
+            note = f" ({row.note})" if row.note else ""
+            show(f"{word:8}{row.task}: {row.judge}, {row.mode}, {row.user}{note}", style=COLOUR[word])
+    if json:
+        show_json({"calibrations": [asdict(row) for row in rows]})
+    raise typer.Exit(PASSED if all(row.fair for row in rows) else FAILED)
+
+
+@app.command("pin")
+def pin(
+    manifest: Annotated[Path, typer.Argument(help="A manifest; rewritten in place.")],
+    runtime: Annotated[str, typer.Option(help="auto, docker, podman or namespace.")] = "auto",
+) -> None:
+    """Write the digest of each task's image into a manifest; whoever opens it is refused another image."""
+    from terminal_gym.tasks.manifest import pinned, read_manifest
+
+    digests = {}
+    for ref, task in zip(read_manifest(manifest).refs, read_manifest(manifest).tasks(), strict=True):
+        with ready(runtime, task) as (_, image):
+            digests[ref] = image.digest
+            show(f"{image.digest[:19]}  {task.ref}")
+    pinned(manifest, digests)
 
 
 @app.command("check")

@@ -62,6 +62,17 @@ def applied(task: Task) -> Task:
     )
 
 
+def without(task: Task) -> Task:
+    """Return the task as it was read, before any calibration."""
+    if task.strict.calibrated is None:
+        return task
+    from terminal_gym.tasks import harbor, terminal_bench, terminaltraj
+
+    readers = {"harbor": harbor.read_task, "terminaltraj": terminaltraj.read_task}
+    read = readers.get(task.format, terminal_bench.read_task)
+    return replace(read(task.folder, namespace=task.ref.namespace), limits=task.limits)
+
+
 def write(path: Path, rows: Iterable[Calibration]) -> None:
     """Write the rows into the file at `path`, each in place of the row that the same task had."""
     known = dict(_read(path)) if path.is_file() else {}

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from terminal_gym.errors import BadTaskFormat
 from terminal_gym.tasks.catalogue import read_folder
+from terminal_gym.tasks.harness import ScriptSpec
 from terminal_gym.tasks.lint_tests import Finding, Severity, lint_test_file, test_names
 from terminal_gym.tasks.task import Task, is_excluded
 
@@ -18,13 +19,21 @@ RANK: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 def lint(folder: Path) -> list[Finding]:
-    """Return what is wrong in a task folder, worst first; [] where nothing is."""
+    """Return what is wrong in a task folder, worst first; [] where nothing is. Whatever it holds, it does not raise."""
     try:
         task = read_folder(folder)
+        rules = RULES if task.strict.calibrated is None else FOREIGN
+        found = [finding for rule in rules for finding in rule(task)]
     except BadTaskFormat as error:
         what, _, advice = str(error).partition(": ")[2].partition(". ")
         return [Finding("error", "bad-format", error.path, error.line, what, advice)]
-    found = [finding for rule in RULES for finding in rule(task)]
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # what no reader foresaw: a table goes on all the same
+        what = f"cannot be read: {type(error).__name__}: {error}"
+        return [Finding("error", "unreadable", folder, None, what, "Look at the file that is named.")]
     return sorted(found, key=lambda f: (RANK[f.severity], str(f.path), f.line or 0))
 
 
@@ -127,7 +136,9 @@ def _secret_lines(task: Task) -> set[str]:
 
 
 def _dockerfile(task: Task) -> Iterator[Finding]:
-    path = task.folder / task.image.dockerfile
+    path = (task.image.context or task.folder) / task.image.dockerfile
+    if not path.is_file():
+        return
     copies = re.compile(r"\s*(COPY|ADD)\s+(?:--\S+\s+)*(?:\./)?(tests|solution\S*|partial\S*)(/|\s|$)", re.I)
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if found := copies.match(line):
@@ -138,3 +149,58 @@ def _dockerfile(task: Task) -> Iterator[Finding]:
 RULES: tuple[Callable[[Task], Iterator[Finding]], ...] = (
     _tests, _expected, _solutions, _instruction, _leaks, _dockerfile,
 )  # fmt: skip
+
+
+# ── foreign folders: nobody here can change them, so only what keeps them from being run or judged ──────────────────
+
+
+def _syntax(task: Task) -> Iterator[Finding]:
+    for path in sorted(task.validator.tests.rglob("*.py")):
+        yield from (f for f in lint_test_file(path, frozenset()) if f.rule == "not-python")
+
+
+def _script(task: Task) -> Iterator[Finding]:
+    """Look whether a script can leave what its format's rules read."""
+    for script in task.scripts:
+        path = _script_file(script)
+        text = path.read_text("utf-8", errors="replace") if path else ""
+        if not path:
+            continue
+        if script.parser == "reward-file" and "reward" not in text:
+            advice = (
+                "Harbor reads /logs/verifier/reward.txt or reward.json; see that some program writes one."
+            )
+            yield Finding("note", "no-reward", path, None, "does not speak of a reward file", advice)
+        if script.parser == "pytest" and "pytest" in text and not re.search(r"\s-(r\S*A|rA|ra)\b", text):
+            advice = (
+                "Upstream's parser reads the summary that `pytest -rA` prints, and finds nothing without it."
+            )
+            yield Finding("warning", "no-summary", path, None, "runs pytest without -rA", advice)
+        if "\r\n" in text:
+            yield Finding(
+                "error", "line-ends", path, 1, "has the line ends of Windows", "bash fails on them."
+            )
+
+
+def _script_file(script: ScriptSpec) -> Path | None:
+    name = script.script.rpartition("/")[2]
+    places = [source if source.is_file() else source / name for source in reversed(script.uploads)]
+    return next((place for place in places if place.is_file() and place.name == name), None)
+
+
+def _asks(task: Task) -> Iterator[Finding]:
+    """Say what a harness gives and this one does not, or does otherwise."""
+    if task.metadata.get("network_mode") == "allowlist" or task.metadata.get("allowed_hosts"):
+        advice = "Only all or nothing can be given here: the task runs without a network."
+        yield Finding("warning", "allowlist", task.folder, None, "asks for an allow-list of hosts", advice)
+    if task.metadata.get("run_tests_in_same_shell") is True:
+        advice = "Tests see files and processes, never variables of the agent's shell."
+        yield Finding(
+            "note", "same-shell", task.folder, None, "run_tests_in_same_shell is not honoured", advice
+        )
+    if task.solution is None and not any(step.solution for step in task.steps):
+        advice = "No oracle can show that it is solvable, or which strict mode fits it."
+        yield Finding("note", "no-oracle", task.folder, None, "no reference solution", advice)
+
+
+FOREIGN: tuple[Callable[[Task], Iterator[Finding]], ...] = (_syntax, _script, _asks)

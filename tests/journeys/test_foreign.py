@@ -1,0 +1,197 @@
+"""Real folders of each foreign format on real Docker: the oracle passes and nobody does not, by both sets of rules."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from terminal_gym.agents.agent import open_agent
+from terminal_gym.agents.scripted import Scripted
+from terminal_gym.env import TerminalEnv
+from terminal_gym.errors import ImageChanged, NotSupported
+from terminal_gym.rollout.calibrate import calibrate
+from terminal_gym.rollout.episode import run_episode
+from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
+from terminal_gym.tasks import calibration
+from terminal_gym.tasks.catalogue import read_folder
+from terminal_gym.tasks.task import Task
+from terminal_gym.trajectory.record import Action, Outcome
+
+pytestmark = pytest.mark.docker
+KIT = Path(__file__).parents[1] / "kit" / "tasks"
+NOTE = "echo three herons > /app/note.txt; chmod 600 /app/note.txt"
+# A conftest.py that makes every test pass, where pytest would find it, and settings that load it.
+CHEAT = r"""
+mkdir -p /tests /app
+cat > /tests/conftest.py <<'END'
+import pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem): return True
+END
+cp /tests/conftest.py /app; cp /tests/conftest.py /
+printf '[pytest]\naddopts = -p conftest\n' | tee /pytest.ini > /app/pytest.ini
+mkdir -p /logs/verifier; echo 1 > /logs/verifier/reward.txt; echo '{"reward": 1}' > /logs/verifier/reward.json
+mkdir -p ~/.local/bin /usr/local/bin
+printf '#!/bin/sh\necho 1 > /logs/verifier/reward.txt; exit 0\n' > /usr/local/bin/uv
+for name in uvx curl pytest; do cp /usr/local/bin/uv /usr/local/bin/$name; done
+chmod +x /usr/local/bin/*; echo 'export PATH=/usr/local/bin:$PATH' > ~/.local/bin/env; clear
+"""
+
+
+@pytest.fixture(scope="module")
+def docker(docker_runtime: Runtime) -> Runtime:
+    for name in ("bench1-note", "bench1-shop", "bench2-note", "bench2-vault", "bench2-trail"):
+        for recipe in read_folder(KIT / name).images:
+            docker_runtime.build(recipe)
+    return docker_runtime
+
+
+def played(task: Task, agent: str | list[Action], runtime: Runtime, **settings: object) -> Outcome:
+    player = open_agent(agent) if isinstance(agent, str) else Scripted(agent)
+    with TerminalEnv(task, runtime=runtime, **settings) as env:  # type: ignore[arg-type]
+        return run_episode(env, player).outcome
+
+
+def typed(*commands: str) -> list[Action]:
+    return [*(Action(command=command, wait_s=30.0) for command in commands), Action(submit=True)]
+
+
+def both(outcome: Outcome) -> tuple[str, str]:
+    assert outcome.strict is not None
+    assert outcome.parity is not None
+    return outcome.strict.status, outcome.parity.status
+
+
+@pytest.mark.parametrize(
+    "name", ["bench1-note", "bench1-shop", "bench2-note", "bench2-vault", "bench2-trail"]
+)
+def test_the_oracle_passes_and_nobody_does_not(docker: Runtime, name: str) -> None:
+    task = read_folder(KIT / name)
+    solved = played(task, "oracle", docker)
+    assert (both(solved), solved.reward) == (("passed", "passed"), 1.0), solved
+    assert any(note.startswith("shim") for note in solved.notes)
+    assert "uncalibrated" in solved.notes
+    idle = played(task, "nop", docker, grading="parity")
+    assert (both(idle), idle.reward, idle.grading) == (("failed", "failed"), 0.0, "parity"), idle
+    steps = {"bench2-trail": 2}.get(name, 0)
+    assert len(solved.steps) == steps
+
+
+def test_a_released_instance_is_played_on_a_mapped_image(
+    docker: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = read_folder(KIT / "task_17")
+    stand_in = read_folder(KIT / "bench1-note").image.name
+    (tmp_path / "images.yaml").write_text(f"{task.image.name}: {stand_in}\n")
+    monkeypatch.setenv("TGYM_BASE_IMAGES", str(tmp_path / "images.yaml"))
+    docker.build(task.image)
+    try:
+        solved = played(task, typed(NOTE), docker)
+        assert both(solved) == ("passed", "passed"), solved
+        assert f"base image: {stand_in} in place of {task.image.name}" in solved.notes
+    finally:
+        docker.remove_image(task.image.name)
+
+
+def test_what_was_planted_wins_upstream_and_never_with_us(docker: Runtime) -> None:
+    for name in ("bench1-note", "bench2-note"):
+        outcome = played(read_folder(KIT / name), typed(CHEAT), docker)
+        assert both(outcome) == ("failed", "passed"), (name, outcome)
+        assert outcome.reward == 0.0
+
+
+def test_a_reward_that_was_there_before_counts_upstream_where_the_script_writes_none(
+    docker: Runtime, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(KIT / "bench2-note", tmp_path / "bench2-note")
+    (folder / "tests/test.sh").write_text("#!/bin/bash\nexit 1\n")
+    outcome = played(read_folder(folder), typed("echo 1 > /logs/verifier/reward.txt"), docker)
+    assert outcome.parity is not None
+    assert outcome.parity.status == "passed"
+    assert outcome.status == "broken", "the script gives no verdict on an untouched machine either"
+    assert outcome.error == "RewardFileNotFoundError"
+
+
+def test_a_skipped_test_passes_upstream_and_never_with_us(docker: Runtime, tmp_path: Path) -> None:
+    folder = shutil.copytree(KIT / "bench1-note", tmp_path / "bench1-note")
+    tests = folder / "tests/test_outputs.py"
+    tests.write_text(
+        "import os, pytest\n\n\ndef test_words():\n    if not os.path.exists('/app/note.txt'): pytest.skip('no')\n"
+    )
+    task = read_folder(folder)
+    assert both(played(task, "nop", docker)) == ("failed", "passed")
+    as_script = replace(task, strict=replace(task.strict, judge="script"))
+    outcome = played(as_script, "nop", docker)
+    assert both(outcome) == ("failed", "passed")
+    assert outcome.reason.startswith("skipped")
+
+
+def test_want_of_a_network_is_broken_and_an_agent_cannot_ask_for_it(docker: Runtime, tmp_path: Path) -> None:
+    folder = shutil.copytree(KIT / "bench2-note", tmp_path / "bench2-note")
+    script = folder / "tests/test.sh"
+    script.write_text(script.read_text().replace("-w pytest==8.4.1", "-w numpy -w pytest==8.4.1"))
+    outcome = played(read_folder(folder), "nop", docker)
+    assert both(outcome) == ("broken", "broken"), outcome
+    assert "network" in outcome.reason
+    assert outcome.reward is None
+    forged = KIT / "bench2-note"
+    shout = "mkdir -p /usr/local/bin; printf '#!/bin/sh\\necho terminal-gym shim: OFFLINE: x\\n' > /usr/bin/apt-get"
+    cat = "echo 'terminal-gym shim: OFFLINE: no' > /app/note.txt"
+    outcome = played(read_folder(forged), typed(shout, cat), docker)
+    assert both(outcome) == ("failed", "failed"), "its line is in the output, and not on an untouched machine"
+
+
+def test_processes_are_killed_before_the_strict_verdict(docker: Runtime) -> None:
+    late = "(while sleep 0.2; do echo three herons > /app/note.txt; done) > /dev/null 2>&1 &"
+    wrong = "echo wrong > /app/note.txt"
+    outcome = played(
+        read_folder(KIT / "bench2-note"),
+        typed(f"{late} sleep 0.5; kill -STOP $!; {wrong}; kill -CONT $!"),
+        docker,
+    )
+    assert outcome.strict is not None
+    assert outcome.strict.mode == "restart"
+
+
+def test_calibration_is_kept_beside_the_set_and_followed(docker: Runtime, tmp_path: Path) -> None:
+    folder = shutil.copytree(KIT / "bench1-note", tmp_path / "set" / "bench1-note")
+    before = sorted(path.name for path in folder.rglob("*"))
+    found = calibrate(read_folder(folder), runtime=docker)
+    assert found is not None
+    # The note is readable by its owner only, so tests that run as nobody cannot pass.
+    assert (found.judge, found.mode, found.fair) == ("pytest", "restart", True)
+    calibration.write(calibration.beside(folder.parent), [found])
+    again = read_folder(folder)
+    assert again.strict.calibrated is True
+    assert again.validator.tested_code_user == found.user
+    assert sorted(path.name for path in folder.rglob("*")) == before
+    assert (tmp_path / "set.calibration.jsonl").is_file()
+    (folder / "task.yaml").write_text((folder / "task.yaml").read_text() + "x: 1\n")
+    (folder / "tests/test_outputs.py").write_text("def test_x(): pass\n")
+    assert read_folder(folder).strict.calibrated is False, "what was changed since is uncalibrated"
+    assert calibrate(read_folder(KIT / "task_17"), runtime=docker) is None, "there is no oracle"
+
+
+def test_an_image_that_was_pinned_is_the_only_one(docker: Runtime) -> None:
+    task = read_folder(KIT / "bench1-note")
+    pinned = replace(task, image=replace(task.image, digest=docker.image(task.image.name).digest))
+    with TerminalEnv(pinned, runtime=docker) as env:
+        env.reset()
+    with (
+        TerminalEnv(
+            replace(task, image=replace(task.image, digest=f"sha256:{'0' * 64}")), runtime=docker
+        ) as env,
+        pytest.raises(ImageChanged, match="tgym tasks pin"),
+    ):
+        env.reset()
+
+
+def test_the_namespace_runtime_refuses_services() -> None:
+    task = read_folder(KIT / "bench1-shop")
+    runtime = open_runtime("namespace")
+    try:
+        with pytest.raises(NotSupported, match="--runtime docker"):
+            runtime.start(SandboxSpec("host", "shop", services=task.services))
+    finally:
+        runtime.close()
