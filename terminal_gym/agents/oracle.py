@@ -137,16 +137,17 @@ def _typed(entry: Keystrokes) -> Move:
 
 def script_lines(script: bytes, path: str = "") -> list[str]:
     """Return the shell lines that write `script` to `path`, or SCRIPT, each below LINE_BYTES and plain ASCII."""
+    path = path or SCRIPT
+    place, folder = shlex.quote(path), shlex.quote(path.rpartition("/")[0])
+    room = LINE_BYTES - 30 - len(place)
     pieces = [_escaped(byte) for byte in script]
     chunks = [""]
     for piece in pieces:
-        if len(chunks[-1]) + len(piece) > LINE_BYTES - 100:
+        if len(chunks[-1]) + len(piece) > room:
             chunks.append("")
         chunks[-1] += piece
     first, *rest = [f"printf '{chunk}'" for chunk in chunks]
-    path = path or SCRIPT
-    place, folder = shlex.quote(path), shlex.quote(path.rpartition("/")[0])
-    return [f"mkdir -p {folder}; {first} > {place}", *(f"{line} >> {place}" for line in rest)]
+    return [f"mkdir -p {folder}", f"{first} > {place}", *(f"{line} >> {place}" for line in rest)]
 
 
 def _escaped(byte: int) -> str:

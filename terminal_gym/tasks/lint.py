@@ -26,12 +26,10 @@ def lint(folder: Path) -> list[Finding]:
         found = [finding for rule in rules for finding in rule(task)]
     except BadTaskFormat as error:
         what, _, advice = str(error).partition(": ")[2].partition(". ")
-        return [Finding("error", "bad-format", error.path, error.line, what, advice)]
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # what no reader foresaw: a table goes on all the same
+        named = f"{error.field}: {what}" if error.field else what
+        return [Finding("error", "bad-format", error.path, error.line, named, advice)]
+    except (OSError, ValueError, RecursionError) as error:
+        # What no reader foresaw: a table of thousands goes on all the same.
         what = f"cannot be read: {type(error).__name__}: {error}"
         return [Finding("error", "unreadable", folder, None, what, "Look at the file that is named.")]
     return sorted(found, key=lambda f: (RANK[f.severity], str(f.path), f.line or 0))
@@ -163,9 +161,9 @@ def _script(task: Task) -> Iterator[Finding]:
     """Look whether a script can leave what its format's rules read."""
     for script in task.scripts:
         path = _script_file(script)
-        text = path.read_text("utf-8", errors="replace") if path else ""
-        if not path:
+        if path is None:
             continue
+        text = path.read_bytes().decode("utf-8", "replace")
         if script.parser == "reward-file" and "reward" not in text:
             advice = (
                 "Harbor reads /logs/verifier/reward.txt or reward.json; see that some program writes one."

@@ -74,8 +74,9 @@ def read_task(folder: Path, *, namespace: str = "TerminalTraj") -> Task:
         ours = Block(top.path, {}, {}, {}, top.line, "terminal_gym.")
     ours.refuse_unknown(OURS)
     script = _script(folder, top)
+    foreign = foreign and script is not None  # without either, it was written for the trusted pytest
     compose = _compose(folder)
-    limits = _limits(top, ours, UNLIMITED if foreign and script else Limits())
+    limits = _limits(top, ours, UNLIMITED if foreign else Limits())
     workdir = (
         _absolute(ours, "workdir", ours.text("workdir")) if "workdir" in ours.values else compose.workdir
     )
@@ -92,7 +93,7 @@ def read_task(folder: Path, *, namespace: str = "TerminalTraj") -> Task:
         env=MappingProxyType(dict(compose.env)),
         metadata=MappingProxyType(_metadata(folder, top, ours)),
         script=script,
-        strict=_strict(folder, script) if foreign else StrictSpec(),
+        strict=_strict(folder, script) if foreign and script else StrictSpec(),
         asks_network=foreign or limits.network,
         user=compose.user,
         service=compose.name,
@@ -142,9 +143,7 @@ def _script(folder: Path, top: Block) -> ScriptSpec | None:
     )
 
 
-def _strict(folder: Path, script: ScriptSpec | None) -> StrictSpec:
-    if script is None:
-        return StrictSpec(calibrated=False)
+def _strict(folder: Path, script: ScriptSpec) -> StrictSpec:
     plain = script.parser == "pytest" and suits_trusted_pytest(folder / "tests")
     return StrictSpec("pytest" if plain else "script", calibrated=False)
 

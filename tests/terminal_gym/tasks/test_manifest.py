@@ -6,7 +6,7 @@ import pytest
 from kit.folders import task_folder
 
 from terminal_gym.errors import BadSetting, BadTaskFormat, UnknownName
-from terminal_gym.tasks.manifest import Manifest, open_manifest, read_manifest, write_manifest
+from terminal_gym.tasks.manifest import Manifest, open_manifest, pinned, read_manifest, write_manifest
 
 
 def test_order_is_kept_and_paths_are_relative_to_the_manifest(tmp_path: Path) -> None:
@@ -48,3 +48,17 @@ def test_an_empty_or_missing_manifest_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_task_is_found_out_when_it_is_opened() -> None:
     with pytest.raises(UnknownName):
         Manifest(("TerminalTraj/nothing-like-it",)).tasks()
+
+
+def test_an_image_is_pinned_in_place(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path)
+    manifest = tmp_path / "tasks.jsonl"
+    manifest.write_text('{"path": "demo"}\n')
+    digest = f"sha256:{'a' * 64}"
+    assert read_manifest(manifest).tasks()[0].image.digest == ""
+    pinned(manifest, {str(folder): digest})
+    assert manifest.read_text() == f'{{"path": "demo", "image": "{digest}"}}\n'
+    assert read_manifest(manifest).tasks()[0].image.digest == digest
+    manifest.write_text('{"path": "demo", "image": "latest"}\n')
+    with pytest.raises(BadTaskFormat, match="sha256"):
+        read_manifest(manifest)
