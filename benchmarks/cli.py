@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -105,6 +106,38 @@ def learning(
         report_to=report,
         say=lambda text: console.print(text, style="dim", highlight=False),
     )
+
+
+@app.command()
+def soak(
+    state: Annotated[
+        Path, typer.Option(help="Folder of the soak: what is done is kept there, and gone on with.")
+    ],
+    episodes: Annotated[int, typer.Option(min=1, help="In all, with what is done already.")] = 5_000,
+    runtime: Annotated[str, typer.Option(help="docker or namespace.")] = "namespace",
+    concurrency: Annotated[int, typer.Option(min=1, help="Episodes at once.")] = 4,
+    chunk: Annotated[int, typer.Option(min=1, help="Episodes of one rollout.")] = 500,
+    minutes: Annotated[float, typer.Option(help="Begin no further rollout after that.")] = 15.0,
+    seed: Annotated[int, typer.Option(help="Of the faults.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="The result as JSON.")] = None,
+) -> None:
+    """Play attacks and honest work for hours, rollouts and sandboxes killed meanwhile: leaks, growth, verdicts."""
+    from benchmarks.soak.chunk import Asked
+    from benchmarks.soak.soak import soak as play
+
+    console = Console()
+    asked = Asked(state, runtime, concurrency, seed)
+    state.mkdir(parents=True, exist_ok=True)
+    told = play(
+        asked,
+        episodes=episodes,
+        per_chunk=chunk,
+        minutes=minutes,
+        say=lambda text: console.print(text, style="dim"),
+    )
+    shown = {key: value for key, value in told.items() if key not in ("cases", "chunks", "machine")}
+    console.print_json(json.dumps(shown))
+    (out or RESULTS / f"soak-{runtime}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
 def _table(title: str, rows: dict[str, Measured]) -> Table:
