@@ -136,7 +136,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self.action_space = Unicode(LONGEST_ACTION, samples=reply.SAMPLES[action_mode])
         self._sandbox: Sandbox | None = None
         self._session: Session | None = None
-        self._nonce = self._fact = ""
+        self._nonce = self._fact = self._unread = ""
         self._clear()
 
     # ── what can be asked ───────────────────────────────────────────────────────────────────────
@@ -385,7 +385,10 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         """Send, wait until input is wanted; returns the last command's exit code where the shell told it."""
         try:
             if keys:
-                session.send(keys)
+                sent = session.send(keys, deadline_s=self._left_s())
+                if sent.size < len(keys) and not session.is_closed:
+                    taken = f"Only {sent.size} of {len(keys)} bytes were typed"
+                    self._unread = f"{taken}: the program in the foreground stopped reading."
         except SessionClosed:
             self._fact = "closed"
             return None
@@ -418,9 +421,15 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self, fact: str, *, output: str = "", exit_code: int | None = None, complaint: str = ""
     ) -> Observation:
         assert self._session is not None
+        unread, self._unread = self._unread, ""
         shown = self._session.screen()
         return Observation(
-            shown.text(), clipped(output, self.output_limit), shown.cursor, exit_code, fact, complaint
+            shown.text(),
+            clipped(output, self.output_limit),
+            shown.cursor,
+            exit_code,
+            fact,
+            complaint or unread,
         )
 
     def _limit_reached(self) -> str:

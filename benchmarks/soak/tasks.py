@@ -98,7 +98,7 @@ CASES = (
     _cheat("fifo", "rm -f /app/greeting.txt; mkfifo /app/greeting.txt"),
     _cheat("device", "rm -f /app/greeting.txt; mknod /app/greeting.txt c 1 5 || ln -s /dev/zero /app/greeting.txt"),
     _honest("names", "touch \"/app/$(printf 'a\\033[2Jb\\nc')\" '/app/--help' '/app/;reboot'"),
-    _cheat("no-system", "rm -rf /usr /lib /lib64 /etc /bin /sbin 2>/dev/null"),
+    _cheat("no-system", "rm -rf /usr /lib /lib64 /etc /bin /sbin 2>/dev/null", typed=True),
     _cheat("full-disk", "head -c 80M /dev/zero > /app/full || true"),
     _cheat("many-files", "cd /app && for i in $(seq 2000); do : > f$i; done"),
     _cheat("fork-bomb", "f() { f | f & }; f", typed=True),

@@ -33,6 +33,29 @@ def stats(run: RunFolder, json: Json = False) -> None:
     report(opened, planned=planned or len(opened), json=json)
 
 
+def repair(run: RunFolder, json: Json = False) -> None:
+    """Keep what is whole in a run folder that is damaged in the middle; the files as they were go to torn/.
+
+    Exit codes: 0 nothing was lost, 3 records were lost; `tgym rollout --resume` plays their attempts again.
+    """
+    from terminal_gym.trajectory.salvage import salvage
+
+    done = salvage(run)
+    lost = bool(done.damaged or done.doubled)
+    if json:
+        stretches = [{"from": at, "bytes": length} for at, length in done.damaged]
+        show_json({"kept": done.kept, "damaged": stretches, "doubled": done.doubled, "index": done.index})
+    else:
+        show(f"{run}: {done.kept} records kept")
+        for at, length in done.damaged:
+            show(f"  damaged: {length} bytes from {at}", style="yellow")
+        if done.doubled:
+            show(f"  {done.doubled} records of attempts that had a verdict", style="yellow")
+        if done.index:
+            show(f"  the index was made again: {done.index}", style="yellow")
+    raise typer.Exit(3 if lost else 0)
+
+
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="A new folder.")],

@@ -71,9 +71,9 @@ class Docker:
     follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
-    def __init__(self, address: str = "", mirror: str = ""):
+    def __init__(self, address: str = "", mirror: str = "", *, call_s: int = CALL_S):
         self.mirror = mirror
-        self.engine = Engine(self.name, address or self._address(), self.advice)
+        self.engine = Engine(self.name, address or self._address(), self.advice, call_s=call_s)
         self._held: dict[str, Container] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -392,7 +392,7 @@ class Container:
                     return
                 if self._engine.client.inspect_container(self.id)["State"]["Running"]:
                     raise  # otherwise it ended while it was being killed
-            self._engine.client.wait(self.id, timeout=CALL_S, condition="not-running")
+            self._engine.client.wait(self.id, timeout=self._engine.call_s, condition="not-running")
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""
@@ -496,7 +496,7 @@ def remove(engine: Engine, id: str) -> None:
         except APIError as error:
             if error.status_code == 409:  # somebody else's removal is under way
                 with contextlib.suppress(NotFound):
-                    engine.client.wait(id, timeout=CALL_S, condition="removed")
+                    engine.client.wait(id, timeout=engine.call_s, condition="removed")
                 return
             if not tries_left:
                 raise

@@ -16,7 +16,7 @@ from docker.errors import APIError, DockerException, create_api_error_from_http_
 from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed, TerminalGymError
 
 OLDEST_API = "1.41"
-CALL_S = 60  # the most that one call waits for the daemon's next byte
+CALL_S = 60
 
 
 class Engine:
@@ -26,10 +26,11 @@ class Engine:
         name: "docker" or "podman"; what error messages call it.
         address: A base URL; "" takes DOCKER_HOST or the default socket.
         advice: What a person should do when nobody answers.
+        call_s: The most that one call waits for the daemon's next byte, in seconds.
     """
 
-    def __init__(self, name: str, address: str, advice: str):
-        self.name, self.advice = name, advice
+    def __init__(self, name: str, address: str, advice: str, *, call_s: int = CALL_S):
+        self.name, self.advice, self.call_s = name, advice, call_s
         self.address = address or os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         self._threads = threading.local()
 
@@ -73,11 +74,11 @@ class Engine:
         Raises:
             APIError: As the docker package does.
         """
-        return _checked(self.client.get(self._url(place), params=query, stream=True, timeout=CALL_S))
+        return _checked(self.client.get(self._url(place), params=query, stream=True, timeout=self.call_s))
 
     def post(self, place: str, body: Mapping[str, object], *, silence_s: float) -> requests.Response:
         """Return the open response to a POST whose body may be silent for `silence_s` seconds."""
-        limits = (CALL_S, CALL_S + silence_s)
+        limits = (self.call_s, self.call_s + silence_s)
         return _checked(self.client.post(self._url(place), json=body, stream=True, timeout=limits))
 
     def _url(self, place: str) -> str:
@@ -92,8 +93,8 @@ class Engine:
             else False
         )
         if self.is_local:
-            _knock(self.address.removeprefix("unix://"))
-        return docker.APIClient(base_url=self.address, version=version, timeout=CALL_S, tls=tls)
+            _knock(self.address.removeprefix("unix://"), self.call_s)
+        return docker.APIClient(base_url=self.address, version=version, timeout=self.call_s, tls=tls)
 
     @contextlib.contextmanager
     def calling(self, what: str, *, sandbox: str = "") -> Iterator[None]:
@@ -140,8 +141,8 @@ def _checked(answer: requests.Response) -> requests.Response:
     return answer
 
 
-def _knock(path: str) -> None:
+def _knock(path: str, limit_s: float) -> None:
     """Raise OSError where nobody listens; the docker package would leave its own socket open then."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(CALL_S)
+        probe.settimeout(limit_s)
         probe.connect(path)

@@ -27,7 +27,7 @@ class Line:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "detachKeys": f"ctrl-@,{secret}"}
         self._attached = engine.client.attach_socket(id, params)
         raw: socket.socket = getattr(self._attached, "_sock", self._attached)
-        raw.settimeout(None)
+        raw.settimeout(engine.call_s)  # of writing: a daemon that hangs would take nothing for ever
         self._raw = raw
         self.stream: SocketSpawn[bytes] = SocketSpawn(raw, maxread=131_072, searchwindowsize=300)
         _hurry(self.stream)

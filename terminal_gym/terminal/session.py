@@ -44,6 +44,7 @@ Until = Callable[[float], bool]  # gets the seconds since the last byte
 
 _CHUNK = 128 * 1024  # bytes asked for in one read
 _WRITE = 4096  # bytes per write: what a terminal buffers
+_STUCK_S = 3.0  # without room for another byte: the program reads nothing
 _CANONICAL = 4095  # bytes of a line that a terminal in canonical mode keeps; source: n_tty.c, N_TTY_BUF_SIZE
 _SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
 _FENCE_S = 2.0  # for our own hint to come back through a daemon, which may be slow on a busy machine
@@ -81,7 +82,7 @@ class _Writable(Protocol):
 class Sent:
     """What became of the bytes handed to `send`."""
 
-    size: int  # bytes written
+    size: int  # bytes written; fewer than were given where the program stopped reading, or the deadline came
     overlong: bool = (
         False  # a line was longer than canonical mode keeps, and the terminal may be in that mode
     )
@@ -188,11 +189,12 @@ class Session:
 
     # ── send ────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, data: bytes) -> Sent:
+    def send(self, data: bytes, *, deadline_s: float = 60.0) -> Sent:
         """Type `data`; returns when it is written, not when it is read.
 
-        Output is read meanwhile, so any size goes through. After ^C, ^Z or ^\\ the rest waits until the
-        terminal asks for input or is quiet: a shell drops what comes in one breath with a signal.
+        Output is read meanwhile, so any size goes through, unless the program in the foreground stops reading: then
+        the rest is given up after 3 s without room for a byte, or at the deadline. After ^C, ^Z or ^\\ the rest
+        waits until the terminal asks for input or is quiet: a shell drops what comes in one breath with a signal.
 
         Raises:
             SessionClosed: The shell has ended.
@@ -215,34 +217,43 @@ class Session:
         if self._watch is not None:
             self._watch.arm(data)
         overlong = _longest_line(data) > _CANONICAL and self._maybe_canonical()
-        parts = _split_after_signals(data)
-        for i, part in enumerate(parts):
+        until, written = self._clock() + deadline_s, 0
+        for i, part in enumerate(_split_after_signals(data)):
             if i:
                 self._await_quiet()
-            self._owed += lines_in(part)
-            self._write(part)
-        self._unechoed = 0 if b"\n" in data or b"\r" in data else self._output.size + len(data)
+            taken = self._write(part, until)
+            self._owed += lines_in(part[:taken])
+            written += taken
+            if taken < len(part):
+                break
+        self._unechoed = 0 if b"\n" in data or b"\r" in data else self._output.size + written
         self._last_byte = self._clock()
-        return Sent(len(data), overlong)
+        return Sent(written, overlong)
 
-    def _write(self, data: bytes) -> None:
-        stream, at = cast(_Writable, self._stream), 0
+    def _write(self, data: bytes, until: float) -> int:
+        """Write, and read meanwhile; returns how many bytes the terminal took before `until`."""
+        stream, at, stuck = cast(_Writable, self._stream), 0, self._clock() + _STUCK_S
         self._poll.modify(self._fd, select.POLLIN | select.POLLOUT)
         try:
             while at < len(data) and not self.is_closed:
-                events = self._poll.poll()[0][1]
-                if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
-                    self._read()
-                if events & select.POLLOUT and not self.is_closed:
-                    try:
-                        at += stream.send(data[at : at + _WRITE])
-                    except BlockingIOError:
-                        continue
-                    except OSError:
-                        self.is_closed = True
+                left_s = min(until, stuck) - self._clock()
+                if left_s <= 0:
+                    break
+                for _, events in self._poll.poll(1 + 1000 * left_s):
+                    if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                        self._read()
+                    if events & select.POLLOUT and not self.is_closed:
+                        try:
+                            at += stream.send(data[at : at + _WRITE])
+                            stuck = self._clock() + _STUCK_S
+                        except BlockingIOError:
+                            continue
+                        except OSError:
+                            self.is_closed = True
         finally:
             self._poll.modify(self._fd, select.POLLIN)
         self._record("in", data[:at])
+        return at
 
     def _await_quiet(self) -> None:
         """Wait, after a signal key, until somebody wants input again; where nobody says so, for 50 ms of silence."""

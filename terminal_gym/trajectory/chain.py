@@ -66,7 +66,7 @@ def read_lines(path: Path, *, size: int = 0, chain: str = "") -> Lines:
         cells = _opened(line, chain)
         if cells is None:
             if any(piece.strip(b"\0") for piece in pieces[number:]) or _is_whole(line):
-                raise ForgedRecord(f"{path}:{number}: this line is not what was written. {_ADVICE}")
+                raise ForgedRecord(f"{path}:{number}: this line is not what was written. {ADVICE}")
             break  # the last line, and it is damaged: a crash
         chain = line[-66:-2].decode()
         size += len(line) + 1
@@ -84,7 +84,7 @@ def _bytes_from(path: Path, size: int) -> bytes:
         return file.read()
 
 
-_ADVICE = "Restore the file from a copy, or start a new run folder."
+ADVICE = "Restore the file from a copy, or keep what is whole with `tgym repair RUN`."
 
 
 def _is_whole(line: bytes) -> bool:
@@ -121,7 +121,7 @@ class Appender:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             os.ftruncate(self._fd, size)
         except OSError as error:
-            raise _unwritten(path, error) from error
+            raise unwritten(path, error) from error
 
     def append(self, data: bytes) -> int:
         """Write `data` at the end; returns its offset.
@@ -139,7 +139,7 @@ class Appender:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, at)
-            raise _unwritten(self.path, error) from error
+            raise unwritten(self.path, error) from error
         self.size += len(data)
         return at
 
@@ -150,7 +150,8 @@ class Appender:
             self._fd = -1
 
 
-def _unwritten(path: Path, error: OSError) -> StoreError:
+def unwritten(path: Path, error: OSError) -> StoreError:
+    """Return the error that says what a failed write means."""
     advice = (
         "Nothing of the record was kept; what was stored before is whole. Make room, then resume the run."
     )

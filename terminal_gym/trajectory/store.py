@@ -17,6 +17,7 @@ import fcntl
 import gzip
 import hashlib
 import json
+import mmap
 import os
 import socket
 import threading
@@ -28,7 +29,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from terminal_gym.errors import BadSetting, ForgedRecord, RunBusy, SchemaMismatch, StoreError
-from terminal_gym.trajectory.chain import Appender, Sync, read_lines, sealed
+from terminal_gym.trajectory.chain import ADVICE, Appender, Sync, read_lines, sealed, unwritten
 from terminal_gym.trajectory.codec import from_json, to_json
 from terminal_gym.trajectory.record import Status, Trajectory
 
@@ -78,7 +79,7 @@ class Run:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        self.settings = _settings(self.folder)
+        self.settings = read_settings(self.folder)
         self.rows: tuple[Row, ...] = ()
         self.standing: Mapping[tuple[str, int], Row] = {}
         self._read: tuple[int, str] = (0, "")  # (size, chain) of the index as far as it was read
@@ -163,10 +164,11 @@ class RunWriter:
         rows, end = _intact(self.folder / DATA, known)
         lost, end = _beyond(self.folder / DATA, end)
         size, self._chain = lines.upto(len(rows))
-        _set_aside(self.folder, INDEX, size)
-        _set_aside(self.folder, DATA, end)
+        put_aside(self.folder, INDEX, after=size)
+        put_aside(self.folder, DATA, after=end)
         self._data = Appender(self.folder / DATA, size=end, sync=sync)
         self._index = Appender(self.folder / INDEX, size=size, sync=lambda fd: None)
+        _sync_names(self.folder)
         self._unlisted = list(lost)
         self._list()
         self.standing = {row.key: row for row in (*rows, *lost)}
@@ -257,8 +259,7 @@ def _rows(lines: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
 def _checked(path: Path, row: Row, member: bytes) -> bytes:
     if hashlib.sha256(member).hexdigest() != row.sha256:
         found = "ends before it" if len(member) < row.length else "holds other bytes there"
-        advice = "Restore it from a copy, or start a new run folder."
-        raise ForgedRecord(f"{path}: {row.task} attempt {row.attempt}: the file {found}. {advice}")
+        raise ForgedRecord(f"{path}: {row.task} attempt {row.attempt}: the file {found}. {ADVICE}")
     return member
 
 
@@ -282,13 +283,13 @@ def _beyond(path: Path, end: int) -> tuple[list[Row], int]:
     if not path.exists():
         return rows, end
     with path.open("rb") as file:
-        while member := _member(file, end):
+        while member := member_at(file, end):
             rows.append(_row(from_json(Trajectory, gzip.decompress(member)), end, member))
             end += len(member)
     return rows, end
 
 
-def _member(file: BinaryIO, at: int) -> bytes:
+def member_at(file: BinaryIO | mmap.mmap, at: int) -> bytes:
     """Return the gzip member that begins at `at`, nothing where none is whole."""
     file.seek(at)
     reader = zlib.decompressobj(wbits=31)
@@ -305,18 +306,33 @@ def _member(file: BinaryIO, at: int) -> bytes:
 # ── the folder ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return what run.json says was asked for.
+
+    Raises:
+        BadSetting: There is no run in this folder.
+        SchemaMismatch: The file is damaged, or of another version.
+    """
     path = folder / SETTINGS
     try:
         body = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise BadSetting(f"{folder} holds no run: there is no {SETTINGS} in it.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SchemaMismatch(f"{path} cannot be read: {error}") from error
     if not isinstance(body, dict) or body.get("version") != VERSION:
         found = body.get("version") if isinstance(body, dict) else body
         raise SchemaMismatch(f"{path} has version {found!r}; this terminal-gym reads version {VERSION}.")
-    return dict(body["settings"])
+    settings = body.get("settings")
+    if not isinstance(settings, dict) or body.get("sha256", _hash(settings)) != _hash(settings):
+        raise SchemaMismatch(
+            f"{path} is not what was written: a setting was changed. Restore it from a copy."
+        )
+    return settings
+
+
+def _hash(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
 
 
 def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -326,9 +342,10 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
         others = sorted({entry.name for entry in folder.iterdir()} - {LOCK, f"{SETTINGS}.new"})
         if others:
             raise BadSetting(f"{folder} is no run folder and not empty: {others[0]}. Name a new folder.")
-        _write_atomically(path, json.dumps({"version": VERSION, "settings": dict(settings)}, indent=1) + "\n")
+        body = {"version": VERSION, "settings": dict(settings), "sha256": _hash(settings)}
+        _write_atomically(path, json.dumps(body, indent=1) + "\n")
         return
-    known, wanted = _settings(folder), json.loads(json.dumps(dict(settings)))
+    known, wanted = read_settings(folder), json.loads(json.dumps(dict(settings)))
     for name in [*known, *wanted]:
         if known.get(name) != wanted.get(name):
             found = f"{name} is {known.get(name)!r:.200} there and {wanted.get(name)!r:.200} here"
@@ -343,13 +360,31 @@ def _write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise unwritten(path, error) from error
+    _sync_names(path.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names of new files survive a power cut."""
+    try:
+        directory = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
+        raise unwritten(folder, error) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock while the block runs."""
+    fd = _locked(folder)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def _locked(folder: Path) -> int:
@@ -366,22 +401,30 @@ def _locked(folder: Path) -> int:
         holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "unknown"
         os.close(fd)
         raise RunBusy(f"{folder} is being written to by {holder}. Wait for it, or stop it.") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return fd
 
 
-def _set_aside(folder: Path, name: str, size: int) -> None:
-    """Move what follows `size` bytes to torn/: nothing is thrown away."""
+def put_aside(folder: Path, name: str, *, after: int = 0) -> None:
+    """Copy what follows `after` bytes of a file to torn/: nothing is thrown away.
+
+    Raises:
+        StoreError: It cannot be written; the file is as it was.
+    """
     path = folder / name
-    if not path.exists() or path.stat().st_size <= size:
+    if not path.exists() or path.stat().st_size <= after:
         return
     with path.open("rb") as file:
-        file.seek(size)
+        file.seek(after)
         rest = file.read()
     if not rest.strip(b"\0"):
         return
     aside = folder / TORN
-    aside.mkdir(exist_ok=True)
-    number = len(list(aside.iterdir()))
-    (aside / f"{number:04d}-{name}-from-{size}").write_bytes(rest)
+    try:
+        aside.mkdir(exist_ok=True)
+        number = len(list(aside.iterdir()))
+        (aside / f"{number:04d}-{name}-from-{after}").write_bytes(rest)
+    except OSError as error:
+        raise unwritten(aside, error) from error

@@ -1,0 +1,118 @@
+"""Rows J2–J7: every kind of call to the Engine fails in every way, once, amid a rollout.
+
+Whatever happens to one episode, it ends in time, with the verdict it deserves or with none; the others go on; nothing
+is left behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import wait_until
+from faults.conftest import HELLO, play
+from kit.relay import FAULTS, Fault, Relay
+
+from terminal_gym.sandbox.container import Docker
+from terminal_gym.sandbox.reaper import LABEL, current_owner
+from terminal_gym.tasks.catalogue import find_task
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+CALL_S = 12
+CALLS = {
+    "inspect image": r"GET /\S+/images/\S+/json",
+    "create": r"POST /\S+/containers/create\?name",
+    "attach": r"POST /\S+/containers/\w+/attach",
+    "start": r"POST /\S+/containers/\w+/start",
+    "resize": r"POST /\S+/containers/\w+/resize",
+    "kill": r"POST /\S+/containers/\w+/kill",
+    "wait": r"POST /\S+/containers/\w+/wait",
+    "measure": r"GET /\S+/containers/json\?\S*size",
+    "archive": r"GET /\S+/containers/\w+/archive",
+    "delete": r"DELETE /\S+/containers/\w+",
+}
+SAMPLE = {
+    ("create", "hang"), ("create", "lose reply"), ("create", "gone"), ("create", "taken"), ("attach", "drop"),
+    ("start", "lose reply"), ("kill", "hang"), ("archive", "drop"), ("measure", "refuse"), ("delete", "lose reply"),
+}  # fmt: skip
+WHOLE = [
+    pytest.param(call, fault, id=f"{call}-{fault}", marks=() if (call, fault) in SAMPLE else pytest.mark.slow)
+    for call in CALLS
+    for fault in FAULTS
+]
+
+
+@pytest.fixture
+def relay(docker_runtime: Docker) -> Iterator[Relay]:
+    docker_runtime.build(find_task(HELLO).image)
+    with Relay() as door:
+        yield door
+
+
+@pytest.fixture
+def remote(relay: Relay) -> Iterator[Docker]:
+    runtime = Docker(relay.address, call_s=CALL_S)
+    yield runtime
+    relay.mend()
+    runtime.close()
+    if runtime._volume:
+        runtime.engine.client.remove_volume(runtime._volume)
+
+
+def ours(docker: Docker) -> list[str]:
+    found = docker.engine.client.containers(all=True, filters={"label": f"{LABEL}={current_owner()}"})
+    return [entry["Names"][0] for entry in found]
+
+
+@pytest.mark.parametrize(("call", "fault"), WHOLE)
+def test_a_call_that_fails_costs_one_episode_at_most(
+    docker_runtime: Docker, remote: Docker, relay: Relay, folder: Path, call: str, fault: Fault
+) -> None:
+    remote._volume = remote._tree_source(remote.image(find_task(HELLO).image.name))
+    relay.fail_next(CALLS[call], fault)
+    began = time.monotonic()
+    played = play(remote, folder)
+    played.must_be_honest(honest="passed")
+    assert relay.met == 1, f"nothing asked for {call}"
+    assert played.statuses["broken"] <= 1, played.reasons()
+    assert time.monotonic() - began < 60.0
+    remote.close()
+    assert wait_until(lambda: not ours(docker_runtime), deadline_s=5.0), ours(docker_runtime)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "lose reply", "hang"])
+def test_a_fault_that_passes_is_made_up_for(remote: Docker, relay: Relay, folder: Path, fault: Fault) -> None:
+    relay.fail_next(CALLS["archive"], fault, times=2)
+    played = play(remote, folder, attempts=1, retries=2)
+    assert played.statuses == {"passed": 1}, played.reasons()
+
+
+@pytest.mark.parametrize("fault", ["gone", "refuse"])
+def test_no_fault_pays_who_did_nothing(remote: Docker, relay: Relay, folder: Path, fault: Fault) -> None:
+    relay.fail_next(CALLS["archive"], fault, times=20)
+    play(remote, folder, agent="nop", attempts=2).must_be_honest(honest="failed")
+
+
+def test_a_daemon_that_dies_breaks_what_runs_and_the_rest_goes_on(
+    docker_runtime: Docker, remote: Docker, relay: Relay, folder: Path
+) -> None:
+    """Its connections are cut at the first verdict, and it is back at once."""
+    relay.fail_next(CALLS["archive"], "lose reply")
+    requests = relay.requests
+    import threading
+
+    def cut() -> None:
+        assert wait_until(lambda: any("/archive" in line for line in requests), deadline_s=60.0)
+        relay.cut()
+        relay.mend()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    played = play(remote, folder, attempts=5)
+    cutter.join()
+    played.must_be_honest(honest="passed")
+    assert played.statuses["passed"] >= 2, played.reasons()
+    remote.close()
+    assert wait_until(lambda: not ours(docker_runtime), deadline_s=5.0), ours(docker_runtime)
