@@ -35,7 +35,7 @@ class Weather:
 
 
 QUIET = Weather(0, sandboxes=False)
-WEATHERS = {"quiet": QUIET, "killed": Weather(4, sandboxes=False), "sandboxes killed": Weather(0, sandboxes=True),
+WEATHERS = {"quiet": QUIET, "steady": QUIET, "killed": Weather(4, sandboxes=False), "sandboxes killed": Weather(0, sandboxes=True),
             "both": Weather(3, sandboxes=True)}  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _live(asked: Asked, folder: Path, attempts: int, told: Told, here: machine.M
     """Start or go on with the rollout; it ends, or is killed after `limit_s`."""
     new = [
         "rollout",
-        asked.state / "manifest.jsonl",
+        asked.state / "manifests" / f"{told.number:04d}.jsonl",
         "--agent",
         "oracle",
         "--attempts",

@@ -17,8 +17,12 @@ from typing import Any
 from benchmarks.soak import chunk, machine, tasks
 from benchmarks.speed.clock import machine_facts
 
-ORDER = ("quiet", "killed", "sandboxes killed", "both")
+ORDER = ("quiet", "killed", "sandboxes killed", "both", "steady")
+STEADY = (
+    f"{tasks.PREFIX}honest"  # alone in a "steady" chunk: what grows there, grows with the number of episodes
+)
 _SHOWN = ("number", "weather", "episodes", "seconds", "process_kills", "sandbox_kills", "left")
+_QUIET = ("quiet", "steady")
 _WARM = 0.3  # of a process's episodes, before its memory is looked at
 
 
@@ -36,17 +40,19 @@ def soak(
     """
     machine.adopt_orphans()
     cases, until = tasks.write(asked.state / "tasks"), time.monotonic() + 60.0 * minutes
-    rows = [{"path": str((asked.state / "tasks" / name).resolve())} for name in cases]
-    (asked.state / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (asked.state / "manifests").mkdir(exist_ok=True)
     done = asked.state / "chunks"
     done.mkdir(exist_ok=True)
-    attempts = math.ceil(per_chunk / len(cases))
     while sum(told["episodes"] for told in _told(done)) < episodes and time.monotonic() < until:
         number = len(list(done.glob("*.json")))
-        told = chunk.play(
-            asked, number, cases, attempts=attempts, weather=ORDER[number % len(ORDER)], say=say
-        )
-        chunk.write(told, done / f"{number:04d}.json")
+        weather = ORDER[number % len(ORDER)]
+        mine = {STEADY: cases[STEADY]} if weather == "steady" else cases
+        manifest = asked.state / "manifests" / f"{number:04d}.jsonl"
+        rows = [{"path": str((asked.state / "tasks" / name).resolve())} for name in mine]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        attempts = math.ceil(per_chunk / len(mine))
+        came = chunk.play(asked, number, mine, attempts=attempts, weather=weather, say=say)
+        chunk.write(came, done / f"{number:04d}.json")
     return summary(_told(done), asked)
 
 
@@ -77,11 +83,11 @@ def summary(chunks: Sequence[dict[str, Any]], asked: chunk.Asked) -> dict[str, A
         "unplayed_attempts": sum(told["unplayed"] for told in chunks),
         "wrong_verdicts": [text for told in chunks for text in told["wrong"]],
         "broken": sum(counts.get("broken", 0) for counts in cases.values()),
-        "broken_in_quiet_chunks": sum(sum(told["broken"].values()) for told in chunks if told["weather"] == "quiet"),
+        "broken_in_quiet_chunks": sum(sum(told["broken"].values()) for told in chunks if told["weather"] in _QUIET),
         "broken_reasons": _sum(told["broken"] for told in chunks),
         "retried": sum(told["retried"] for told in chunks),
         "left_per_thousand_episodes": {kind: 1000 * count / episodes for kind, count in left.items()},
-        "growth": [growth(told["samples"]) for told in chunks if told["weather"] == "quiet"],
+        "growth": [growth(told["samples"]) for told in chunks if told["weather"] == "steady"],
         "cases": cases,
         "chunks": [{name: told[name] for name in _SHOWN} for told in chunks],
     }  # fmt: skip

@@ -180,7 +180,10 @@ class Endpoint:
         )
         with request as response:
             answer = _bounded(response.iter_bytes())
-        read = json.loads(answer)
+        try:
+            read = json.loads(answer)
+        except RecursionError:
+            raise ValueError("an answer nested too deep") from None
         if not isinstance(read, dict):
             raise ValueError("an answer that is no object")
         return read

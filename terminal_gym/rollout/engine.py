@@ -11,11 +11,13 @@ import contextlib
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
-from terminal_gym.errors import ModelError, SandboxError, TaskError
+from terminal_gym.errors import ModelError, SandboxError, StoreError, TaskError, UsageError
 from terminal_gym.rollout.place import Place, Places
 from terminal_gym.rollout.plan import Attempt, Retries, blame_of, next_after, seed_of
 from terminal_gym.tasks.task import Task
@@ -23,6 +25,7 @@ from terminal_gym.trajectory.record import Outcome, Trajectory
 from terminal_gym.trajectory.store import Row, RunWriter
 
 _ABORT_S = 20.0  # for removing what runs
+_CRASHES = 8  # tries in a row, with nothing else between them: then it is no accident
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Engine:
         self._quarantine: dict[str, str] = {}
         self._finishing = threading.Event()
         self._error: BaseException | None = None
+        self._crashes = 0
 
     def run(self, attempts: Sequence[Attempt]) -> None:
         """Run `attempts`, in order, as many at once as allowed; returns when all are on record, or after `finish`.
@@ -129,6 +133,7 @@ class Engine:
             StoreError: The disk failed; the run can be resumed.
             UsageError: The provider or the agent refuses what was asked; nothing more was started.
             RuntimeUnavailable: No place answered any more; the run can be resumed.
+            Exception: Our own code or the agent's crashes again and again; once breaks one try only.
         """
         self._attempts, self._left = attempts, enumerate(attempts)
         try:
@@ -257,13 +262,23 @@ class Engine:
             self._running[one.owner] = one
         try:
             played = self._play(one)
-        except Exception:
-            if self._decide(one):
+        except Exception as error:
+            if not self._decide(one):
+                return None  # whatever went wrong follows from its sandbox being taken away
+            if isinstance(error, UsageError | StoreError) or self._is_usual(error):
                 raise
-            return None  # whatever went wrong follows from its sandbox being taken away
+            return self._unplayed(one.attempt, _told(error), one.place.runtime)
         finally:
             self._places.give_back(one.place)
+        with self._mutex:
+            self._crashes = 0
         return played if self._decide(one) else None
+
+    def _is_usual(self, error: Exception) -> bool:
+        """Count a crash; says whether so many came in a row that the run had better stop."""
+        with self._mutex:
+            self._crashes += 1
+            return self._crashes >= max(_CRASHES, 2 * self._bounds.episodes)
 
     def _decide(self, one: _Try) -> bool:
         """Say whether this thread may decide about the attempt: it may once, unless somebody else did."""
@@ -326,3 +341,9 @@ class Engine:
         with self._mutex:
             self._error = self._error or error
         self.finish()
+
+
+def _told(error: Exception) -> str:
+    """Return a crash as the reason of a broken episode: what was raised, and where."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno} in {where.name})"

@@ -259,7 +259,10 @@ class Docker:
         with self._lock:
             first, self._reaped = not self._reaped, True
         if first:
-            self.reap()
+            with contextlib.suppress(
+                SandboxError
+            ):  # what is dead can wait; the start tells of a daemon that is
+                self.reap()
 
     def close(self) -> None:
         """Close every sandbox that this runtime still holds."""

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import docker
 import requests
@@ -80,6 +81,23 @@ class Engine:
         """Return the open response to a POST whose body may be silent for `silence_s` seconds."""
         limits = (self.call_s, self.call_s + silence_s)
         return _checked(self.client.post(self._url(place), json=body, stream=True, timeout=limits))
+
+    def attached(self, id: str, params: Mapping[str, object]) -> Any:
+        """Return the terminal of a container as what the docker package makes of a hijacked connection.
+
+        Its own `attach_socket` waits for the answer without a limit.
+        """
+        upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        asked: Any = params
+        answer = self.client.post(
+            self._url(f"/containers/{id}/attach"),
+            params=asked,
+            headers=upgrade,
+            stream=True,
+            timeout=self.call_s,
+        )
+        client: Any = self.client  # it has no public way to what is below an answer
+        return client._get_raw_response_socket(_checked(answer))
 
     def _url(self, place: str) -> str:
         return f"{self.client.base_url}/v{self.api_version}{place}"

@@ -112,8 +112,9 @@ class Keeper:
             timeout=60,
             check=False,
         )
-        if ran.returncode != 0 and not ran.stdout:
-            return
+        if ran.returncode != 0 and not ran.stdout:  # it was killed: what is not there must not count as empty
+            why = ran.stderr.decode(errors="replace").strip()[-500:]
+            raise StartFailed(f"what was written to the sandbox cannot be listed: {why or 'no reason given'}")
         for row in ran.stdout.split(b"\0")[:-1]:
             size, _, name = row.partition(b" ")
             path = os.fsdecode(name).removeprefix(f"{ROOT_UPPER}/")

@@ -25,7 +25,7 @@ class Line:
         # key is held back while the daemon waits for the rest.
         secret = ",".join(random.SystemRandom().choices(string.ascii_lowercase, k=12))
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "detachKeys": f"ctrl-@,{secret}"}
-        self._attached = engine.client.attach_socket(id, params)
+        self._attached = engine.attached(id, params)
         raw: socket.socket = getattr(self._attached, "_sock", self._attached)
         raw.settimeout(engine.call_s)  # of writing: a daemon that hangs would take nothing for ever
         self._raw = raw

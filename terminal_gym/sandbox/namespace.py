@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import platform
 import pty
@@ -22,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -35,6 +37,7 @@ from terminal_gym.errors import (
     SandboxLost,
     StartFailed,
     UnknownName,
+    TerminalGymError,
 )
 from terminal_gym.sandbox import cgroup, guard, keeper, launch, recipe, rootfs
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
@@ -172,7 +175,7 @@ class Namespace:
                 raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
             machine = self._held[spec.name] = Machine(self, spec, stored, peer)
         try:
-            with self._starts:
+            with self._starts, _named(spec.name):
                 machine.mount()
         except BaseException:
             machine.close()
@@ -201,9 +204,10 @@ class Namespace:
         status = self._run.lstat()
         if status.st_uid != os.geteuid() or not self._run.is_dir() or self._run.is_symlink():
             raise StartFailed(f"{self._run} belongs to somebody else. Remove it, or set TMPDIR.")
-        safe = re.sub(r"[^a-zA-Z0-9_.-]", "-", name)[:80]
-        folder = Path(tempfile.mkdtemp(prefix=f"{safe}-", dir=self._run))
-        (folder / "lease").write_text(str(current_owner()), encoding="ascii")
+        safe, owner = re.sub(r"[^a-zA-Z0-9_.-]", "-", name)[:80], current_owner()
+        # The owner is in the name as well: one that is killed before it wrote the lease is known by that.
+        folder = Path(tempfile.mkdtemp(prefix=f"{safe}-{owner.pid}.{owner.start}-", dir=self._run))
+        (folder / "lease").write_text(str(owner), encoding="ascii")
         return folder
 
     def _run_alone(
@@ -230,11 +234,7 @@ class Namespace:
         """Remove folders and cgroups whose owner is dead; mounts and processes went with it. Returns their names."""
         removed = []
         for folder in self._run.glob("*/") if self._run.is_dir() else ():
-            try:
-                lease = (folder / "lease").read_text("ascii")
-            except OSError:
-                continue
-            if is_orphan(lease):
+            if _is_left(folder):
                 cgroup.remove_named(folder.name)
                 _remove(folder)
                 removed.append(folder.name)
@@ -259,6 +259,29 @@ class Namespace:
         with self._lock:
             if self._held.get(machine.name) is machine:
                 del self._held[machine.name]
+
+
+def _is_left(folder: Path) -> bool:
+    """Say whether the owner of a sandbox's folder is dead."""
+    try:
+        lease = (folder / "lease").read_text("ascii")
+    except (OSError, ValueError):
+        lease = ""
+    if not lease and (named := re.fullmatch(r".*-(\d+)\.(\d+)-[^-]*", folder.name)):
+        return replace(current_owner(), pid=int(named[1]), start=int(named[2])).is_dead()
+    return is_orphan(lease)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn what the file system says, such as that it is full, into an error that names the sandbox."""
+    try:
+        yield
+    except TerminalGymError:
+        raise
+    except OSError as error:
+        advice = "Make room where TMPDIR points." if error.errno == errno.ENOSPC else "See `tgym doctor`."
+        raise StartFailed(f"{name} cannot be prepared: {error}. {advice}") from error
 
 
 class Machine:

@@ -431,7 +431,7 @@ def _exec_form(text: str) -> list[str] | None:
     if text.startswith("["):
         try:
             words = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
             return words
