@@ -35,8 +35,13 @@ class Weather:
 
 
 QUIET = Weather(0, sandboxes=False)
-WEATHERS = {"quiet": QUIET, "steady": QUIET, "killed": Weather(4, sandboxes=False), "sandboxes killed": Weather(0, sandboxes=True),
-            "both": Weather(3, sandboxes=True)}  # fmt: skip
+WEATHERS = {
+    "quiet": QUIET,
+    "steady": QUIET,
+    "killed": Weather(4, sandboxes=False),
+    "sandboxes killed": Weather(0, sandboxes=True),
+    "both": Weather(3, sandboxes=True),
+}
 
 
 @dataclass

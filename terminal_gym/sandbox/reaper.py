@@ -1,8 +1,8 @@
 """Owner leases: who started a thing, written on it, so that any later process can tell whether that owner is dead.
 
 A lease is `host:boot:space:pid:start`: the machine, its boot, the process namespace, the process, and the tick it
-started at (process ids are used again, ticks are not). A lease of another machine, or of another process namespace
-such as a container's, is never judged dead from here.
+started at (process ids are used again, ticks are not). A lease of another machine, or of another process or time
+namespace such as a container's, is never judged dead from here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Owner:
 
     host: str
     boot: str
-    space: str  # inode of the process namespace: only within one does a process id say anything
+    space: (
+        str  # inodes of process and time namespace: only within them do a process id and a tick say anything
+    )
     pid: int
     start: int  # clock ticks after boot
 
@@ -79,7 +81,8 @@ def _boot() -> str:
 
 @functools.cache
 def _space() -> str:
-    return str(Path("/proc/self/ns/pid").stat().st_ino)
+    spaces = (Path("/proc/self/ns/pid"), Path("/proc/self/ns/time"))  # the latter since Linux 5.6
+    return ".".join(str(space.stat().st_ino) for space in spaces if space.exists())
 
 
 @functools.cache

@@ -46,7 +46,8 @@ BOUNDARIES = {
         *SHARED, ("Namespace.start", "call"), ("Namespace._new_folder", "call"), ("mkdtemp", "return"),
         ("Cgroup.__init__", "return"), ("Keeper.__init__", "return"), ("Namespace.start", "return"),
         ("Machine.boot", "call"), ("Machine.boot", "return"), ("Machine.stop", "return"),
-        ("Machine.read_archive", "return"), ("Keeper.close", "return"), ("Cgroup.close", "return"), ("Machine.close", "call"), ("Machine.close", "return"),
+        ("Machine.read_archive", "return"), ("Keeper.close", "return"),
+        ("Cgroup.close", "return"), ("Machine.close", "call"), ("Machine.close", "return"),
     ],
     "docker": [
         *SHARED, ("Docker.start", "call"), ("Docker._create", "return"), ("Container.boot", "call"),

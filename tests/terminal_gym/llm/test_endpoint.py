@@ -122,6 +122,10 @@ PASSING = {
     "null choices": Fault(200, b'{"choices": null}'),
     "null content": Said(None),
     "no message": Fault(200, b'{"choices": [{}]}'),
+    "nested without end": Fault(200, b"[" * 200_000),
+    "odd numbers": Fault(
+        200, b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}'
+    ),
     "too long": Fault(200, b" " * (LONGEST_ANSWER + 1)),
 }
 

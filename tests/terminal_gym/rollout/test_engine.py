@@ -293,6 +293,32 @@ def test_a_full_disk_stops_the_run(stage: Stage) -> None:
     assert stage.runtime.started < 20
 
 
+def test_a_crash_breaks_one_attempt_and_the_rest_goes_on(stage: Stage) -> None:
+    left = iter([True] * 3)
+
+    def think(step: int) -> None:
+        if next(left, False):
+            raise KeyError("a hole in our own code")
+
+    run = stage.run(
+        stage.tasks("a"), lambda: Plays(SOLVE, think=think), attempts=4, bounds=Bounds(1, ahead=0)
+    )
+    assert [row.status for row in run.rows] == ["broken", "passed", "passed", "passed"]
+    assert "a hole in our own code' (test_engine.py:" in run.rows[0].reason
+    assert run.rows[0].reward is None
+
+
+def test_crashes_without_end_stop_the_run(stage: Stage) -> None:
+    def think(step: int) -> None:
+        raise KeyError("no accident")
+
+    with pytest.raises(KeyError, match="no accident"):
+        stage.run(
+            stage.tasks("a"), lambda: Plays(SOLVE, think=think), attempts=100, bounds=Bounds(1, ahead=0)
+        )
+    assert stage.runtime.started < 20
+
+
 # ── deadlines ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,218 @@
+"""Rows J6, J9, H, K4: what goes wrong on the machine itself. Nothing of it is paid, and nothing of it is punished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from faults.conftest import HELLO, play
+
+from terminal_gym.env import TerminalEnv
+from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.sandbox.namespace import Machine
+from terminal_gym.sandbox.reaper import current_owner, is_orphan
+from terminal_gym.tasks.catalogue import find_task
+from terminal_gym.tasks.task import Mode, Task
+from terminal_gym.trajectory.store import Run
+
+SOLVE = "printf 'hello, world\\n500500\\n' > /app/greeting.txt\n"
+
+
+@pytest.fixture
+def namespace() -> Iterator[Runtime]:
+    with closing(open_runtime("namespace")) as runtime:
+        runtime.build(find_task(HELLO).image)
+        yield runtime
+
+
+def hello(mode: Mode = "artifacts") -> Task:
+    task = find_task(HELLO)
+    return replace(task, validator=replace(task.validator, mode=mode))
+
+
+def keeper_of(env: TerminalEnv) -> subprocess.Popen[bytes]:
+    sandbox = env.sandbox
+    assert isinstance(sandbox, Machine)
+    assert sandbox._keeper is not None
+    return sandbox._keeper._process
+
+
+@pytest.mark.parametrize("mode", ["artifacts", "restart"])
+def test_a_sandbox_that_the_kernel_kills_is_broken(namespace: Runtime, mode: Mode) -> None:
+    """As its OOM killer may: once the work is done, before anybody judged it."""
+    with TerminalEnv(hello(mode), runtime=namespace, step_s=5.0) as env:
+        env.reset()
+        env.step(SOLVE)
+        os.kill(keeper_of(env).pid, signal.SIGKILL)
+        keeper_of(env).wait()
+        _, reward, _, truncated, info = env.step("<submit>")
+    assert (info["status"], truncated) == ("broken", True), info
+    assert reward != reward
+
+
+def test_a_program_that_reads_nothing_holds_nobody_up(namespace: Runtime) -> None:
+    with TerminalEnv(hello(), runtime=namespace, step_s=2.0) as env:
+        env.reset()
+        env.step("stty raw -echo; sleep 1000\n")
+        began = time.monotonic()
+        seen, *_ = env.step("x" * 1_000_000)
+        assert time.monotonic() - began < 30.0
+        assert "stopped reading" in seen["complaint"]
+        _, reward, terminated, _, info = env.step("<submit>")
+    assert (reward, terminated, info["status"]) == (0.0, True, "failed")
+
+
+# ── no room for what is temporary ───────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = False
+
+    def make(size: str) -> Path:
+        nonlocal mounted
+        argv = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if os.geteuid() or subprocess.run(argv, check=False, capture_output=True).returncode:
+            pytest.skip("a small tmpfs needs root")
+        mounted = True
+        return folder
+
+    yield make
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def rollout(root: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    (root / "manifest.jsonl").write_text(json.dumps({"path": str(HELLO)}) + "\n")
+    argv = [Path(sys.executable).with_name("tgym"), "rollout", *words, "--runtime", "namespace"]
+    return subprocess.run(
+        list(map(str, argv)), env={**os.environ, **environment}, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_no_room_for_sandboxes_breaks_episodes_and_nothing_else(
+    small_disk: Callable[[str], Path], tmp_path: Path, namespace: Runtime
+) -> None:
+    disk, run = small_disk("8k"), tmp_path / "run"
+    words = [tmp_path / "manifest.jsonl", "--attempts", 2, "--out", run]
+    ran = rollout(tmp_path, *words, TMPDIR=str(disk))
+    assert ran.returncode == 3, ran.stderr
+    assert "Traceback" not in ran.stderr
+    subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+    if (run / "run.json").exists():
+        words = ["--resume", run, "--retry-broken"]
+    ran = rollout(tmp_path, *words, TMPDIR=str(disk))
+    assert ran.returncode == 0, ran.stderr
+    assert {row.status for row in Run(run).standing.values()} == {"passed"}
+
+
+def test_no_room_for_the_run_stops_it_and_it_goes_on_later(
+    small_disk: Callable[[str], Path], tmp_path: Path, namespace: Runtime
+) -> None:
+    disk = small_disk("20k")
+    ran = rollout(tmp_path, tmp_path / "manifest.jsonl", "--attempts", 12, "--out", disk / "run")
+    assert ran.returncode == 3
+    assert "Make room, then resume" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    stored = len(Run(disk / "run"))
+    subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+    ran = rollout(tmp_path, "--resume", disk / "run")
+    assert ran.returncode == 0, ran.stderr
+    run = Run(disk / "run")
+    assert (len(run), len(run.rows)) == (12, 12)
+    assert stored < 12
+
+
+# ── clocks ──────────────────────────────────────────────────────────────────────────────────────
+
+_JUMPING = """
+import datetime, itertools, sys, time
+real, steps = time.time, itertools.cycle([0.0, 3600.0, -3600.0, 86400.0 * 400])
+time.time = lambda: real() + next(steps)
+from terminal_gym.cli.app import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_wall_clock_that_jumps_changes_no_limit(namespace: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"path": str(HELLO)}) + "\n")
+    argv = [
+        "rollout",
+        tmp_path / "manifest.jsonl",
+        "--attempts",
+        "2",
+        "--out",
+        tmp_path / "run",
+        "--runtime",
+        "namespace",
+    ]
+    child = [sys.executable, "-c", _JUMPING, *map(str, argv)]
+    ran = subprocess.run(child, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    for played in Run(tmp_path / "run"):
+        assert played.outcome.status == "passed"
+        assert all(0.0 <= seconds < 120.0 for seconds in played.seconds.values())
+
+
+def test_no_limit_asks_the_wall_clock() -> None:
+    """`time.time` steps when somebody sets the clock: only what looks at the age of files may ask it."""
+    package = Path(__file__).parents[2] / "terminal_gym"
+    asking = [path.name for path in package.rglob("*.py") if "time.time()" in path.read_text("utf-8")]
+    assert asking == ["tree.py"]
+
+
+def test_an_owner_in_another_time_namespace_is_not_judged() -> None:
+    """There every process began at another tick; ours must not look dead from there."""
+    program = "import sys; from terminal_gym.sandbox.reaper import is_orphan; print(is_orphan(sys.argv[1]))"
+    argv = [
+        "unshare",
+        "--time",
+        "--boottime",
+        "100000",
+        "--fork",
+        sys.executable,
+        "-c",
+        program,
+        str(current_owner()),
+    ]
+    if os.geteuid():
+        argv.insert(1, "--user")
+    ran = subprocess.run(argv, capture_output=True, text=True)
+    if ran.returncode:
+        pytest.skip(f"no time namespaces here: {ran.stderr.strip()[-200:]}")
+    assert ran.stdout.strip() == "False"
+    assert not is_orphan(str(current_owner()))
+
+
+# ── two engines ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_engines_side_by_side_touch_nothing_of_each_other(namespace: Runtime, tmp_path: Path) -> None:
+    """Each start sweeps what dead owners left, while the other's sandboxes live."""
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            with closing(open_runtime("namespace")) as other:
+                other.reap()
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        played = play(namespace, tmp_path / "run", attempts=4)
+    finally:
+        stop.set()
+        sweeper.join()
+    assert played.statuses == {"passed": 4}, played.reasons()
