@@ -36,8 +36,8 @@ from terminal_gym.errors import (
     RuntimeUnavailable,
     SandboxLost,
     StartFailed,
-    UnknownName,
     TerminalGymError,
+    UnknownName,
 )
 from terminal_gym.sandbox import cgroup, guard, keeper, launch, recipe, rootfs
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from terminal_gym.agents.agent import open_agent
 from terminal_gym.rollout.engine import Bounds, Engine
+from terminal_gym.rollout.place import Here
 from terminal_gym.rollout.plan import Retries, remaining
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import find_task
@@ -54,14 +56,15 @@ def play(
 ) -> Played:
     """Play the tasks; returns what is on record."""
     found = {str(task.ref): brief(task) for task in map(find_task, tasks)}
-    with RunWriter(folder, {}) as writer:
+    place = Here(runtime, tasks=found, make_agent=lambda seed: open_agent(agent))
+    with RunWriter(folder, {}) as writer, closing(place):
         engine = Engine(
             tasks=found,
-            make_agent=lambda: open_agent(agent),
-            runtime=runtime,
+            places=[place],
             writer=writer,
+            agent=agent,
             bounds=Bounds(episodes=episodes, ahead=0, grace_s=grace_s),
-            retries=Retries(machine=retries),
+            retries=Retries(machine=retries, moves=0),
         )
         engine.run(remaining(found, attempts=attempts, done=set(writer.standing)))
     played = Played(Run(folder))
