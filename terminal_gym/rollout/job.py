@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,7 @@ from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.dialogue import Message
 from terminal_gym.trajectory.record import Grading
+from terminal_gym.trajectory.redact import known_secrets
 from terminal_gym.trajectory.store import Run, RunWriter
 
 
@@ -213,7 +215,8 @@ def open_rollout(
         agent = job.open_agent(_Absent(job.model) if callable(where) and job.model else model)
         for task in tasks.values():  # what an agent cannot play is said before anything is made
             agent.begin(task)
-        writer = stack.enter_context(RunWriter(folder, asdict(job)))
+        secrets = [*known_secrets(os.environ), os.environ.get(job.model_settings.get("api_key_env", ""), "")]
+        writer = stack.enter_context(RunWriter(folder, asdict(job), secrets=secrets))
         done = {key for key, row in writer.standing.items() if row.status != "broken" or not retry_broken}
         left = remaining(tasks, attempts=job.attempts, done=done)
         if callable(where):

@@ -32,6 +32,7 @@ from terminal_gym.errors import BadSetting, ForgedRecord, RunBusy, SchemaMismatc
 from terminal_gym.trajectory.chain import ADVICE, Appender, Sync, read_lines, sealed, unwritten
 from terminal_gym.trajectory.codec import from_json, to_json
 from terminal_gym.trajectory.record import Status, Trajectory
+from terminal_gym.trajectory.redact import Redactor
 
 VERSION = 1
 SETTINGS, DATA, INDEX, LOCK, TORN = "run.json", "trajectories.jsonl.gz", "index.jsonl", "lock", "torn"
@@ -138,6 +139,7 @@ class RunWriter:
         folder: Made where it is missing.
         settings: JSON values, kept in run.json. A folder that holds a run must have been made with the same.
         sync: Makes a record survive a power cut.
+        secrets: Taken out of every record, as `redact.py` finds them.
 
     Raises:
         RunBusy: Another process writes to it.
@@ -146,8 +148,15 @@ class RunWriter:
         StoreError: It cannot be written.
     """
 
-    def __init__(self, folder: Path | str, settings: Mapping[str, Any], *, sync: Sync = os.fsync):
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: Path | str,
+        settings: Mapping[str, Any],
+        *,
+        sync: Sync = os.fsync,
+        secrets: Iterable[str] = (),
+    ):
+        self.folder, self._redactor = Path(folder), Redactor(secrets)
         self._mutex = threading.Lock()
         with contextlib.ExitStack() as undo:
             self._lock = _locked(self.folder)
@@ -181,6 +190,7 @@ class RunWriter:
             DiskFull: There is no room; nothing of it was kept.
             StoreError: It cannot be written, or its attempt is on record already and not as broken.
         """
+        played = self._redactor.trajectory(played)
         member = gzip.compress(to_json(played) + b"\n", compresslevel=1, mtime=0)
         with self._mutex:
             known = self.standing.get((played.task, played.attempt))
