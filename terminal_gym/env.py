@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import gymnasium
 
+from terminal_gym.checkpoint import Checkpoint, folder_of_shell
 from terminal_gym.errors import (
     BadAction,
     BadSetting,
@@ -31,7 +32,7 @@ from terminal_gym.errors import (
     ValidatorBroken,
 )
 from terminal_gym.llm import reply
-from terminal_gym.machine import Cold, Machines, enter_step
+from terminal_gym.machine import Cold, Machines, enter_step, start_machine
 from terminal_gym.render import pixels
 from terminal_gym.sandbox.base import Image, Runtime, Sandbox, shared_runtime
 from terminal_gym.spaces import Unicode, as_dict, observation_space
@@ -129,7 +130,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._machines = machines or Cold(self._runtime)
         self._validator, self._max_steps = validator, max_steps
         self._grading, self._verdicts = grading, verdicts or contextlib.nullcontext()
-        self.render_mode, self._mode, self._on_broken = render_mode, action_mode, on_broken
+        self.render_mode = self._render_mode = render_mode
+        self._mode, self._on_broken = action_mode, on_broken
         self.size = (rows, cols)
         self._step_s, self.output_limit, self._record = step_s, output_limit, record
         self.observation_space = observation_space(rows, cols, output_limit)
@@ -137,6 +139,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._sandbox: Sandbox | None = None
         self._session: Session | None = None
         self._nonce = self._fact = self._unread = ""
+        self._origin: Checkpoint | None = None  # where each episode begins, instead of at the task's image
+        self._let_go: Callable[[], None] = lambda: None
         self._clear()
 
     # ── what can be asked ───────────────────────────────────────────────────────────────────────
@@ -286,6 +290,81 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         """Remove the sandbox. Safe to call again; what a dead daemon keeps is removed by `tgym reap`."""
         with contextlib.suppress(SandboxError):
             self._end()
+        with contextlib.suppress(SandboxError):
+            self._let_go()
+
+    # ── snapshot, branch ────────────────────────────────────────────────────────────────────────
+
+    def snapshot(self) -> Checkpoint:
+        """Return this moment of the episode, which goes on; the time that this takes is not the agent's.
+
+        Kept are the file system, the shell's working directory where it can be known, and what was used of the limits.
+        Processes are not, nor what they hold in memory.
+
+        Raises:
+            EpisodeNotRunning: Before `reset`, or after the end.
+            SandboxError: The machine could not keep it; the episode goes on.
+        """
+        began, sandbox = time.monotonic(), self.sandbox
+        elapsed_s = began - self._began
+        try:
+            folder = folder_of_shell(sandbox, user=self._task.user or sandbox.image.user)
+            return Checkpoint(
+                sandbox.snapshot(),
+                task=self._task,
+                steps=self._steps,
+                elapsed_s=elapsed_s,
+                folder=folder,
+                seen=self._seen,
+                task_step=self._at,
+                played=tuple(self._played),
+            )
+        finally:
+            self._began += time.monotonic() - began
+
+    def branch(self, n: int = 1, *, at: Checkpoint | None = None) -> list[Self]:
+        """Return `n` new environments with this one's settings, whose episodes each begin at a snapshot.
+
+        Args:
+            n: How many, > 0.
+            at: A snapshot of this task's; None: of this moment, which goes with the last of the branches.
+
+        `reset` starts a branch's own sandbox, at the snapshot every time; steps and time go on from there. The caller
+        closes each.
+
+        Raises:
+            EpisodeNotRunning: There is no episode to take a snapshot of, or `at` is closed.
+            BadSetting: `n` is no positive number, or `at` is another task's.
+            SandboxError: The machine could not take the snapshot.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise BadSetting(f"n is {n!r}; it is how many branches are made, 1 or more.")
+        if at is not None and at.task.content_hash() != self._task.content_hash():
+            raise BadSetting(f"The snapshot is of {at.task.ref}; this environment plays {self._task.ref}.")
+        with contextlib.ExitStack() as own:
+            origin = own.enter_context(self.snapshot()) if at is None else at
+            return [self._branched(origin) for _ in range(n)]
+
+    def _branched(self, origin: Checkpoint) -> Self:
+        rows, cols = self.size
+        branch = type(self)(
+            origin.task,
+            runtime=self._runtime,
+            action_mode=self._mode,
+            render_mode=self._render_mode,
+            on_broken=self._on_broken,
+            rows=rows,
+            cols=cols,
+            step_s=self._step_s,
+            output_limit=self.output_limit,
+            record=self._record,
+            max_steps=self._max_steps,
+            validator=self._validator,
+            grading=self._grading,
+            verdicts=self._verdicts,
+        )
+        branch._origin, branch._let_go = origin, origin.hold()
+        return branch
 
     # ── an episode ──────────────────────────────────────────────────────────────────────────────
 
@@ -321,16 +400,30 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _start(self) -> None:
         rows, cols = self.size
-        machine = self._machines.take(self._task, rows=rows, cols=cols, record=self._record)
+        if (origin := self._origin) is None:
+            machine = self._machines.take(self._task, rows=rows, cols=cols, record=self._record)
+        else:
+            if not origin.is_open:
+                raise EpisodeNotRunning("This branch is closed, and so is its snapshot: make another branch.")
+            machine = start_machine(
+                self._runtime,
+                self._task,
+                rows=rows,
+                cols=cols,
+                record=self._record,
+                snapshot=origin.files,
+                folder=origin.folder,
+            )
+            self._steps, self._at, self._played = origin.steps, origin.task_step, list(origin.played)
         self._sandbox, self._session, self._image = machine.sandbox, machine.session, machine.image
         self._nonce, self._fact, self._frames = machine.nonce, machine.fact, machine.frames
-        if self._task.steps:
+        if self._task.steps and origin is None:
             try:
                 enter_step(self._task, self._task.steps[0], machine.sandbox)
             except BaseException:
                 self._end()
                 raise
-        self._began = time.monotonic()
+        self._began = time.monotonic() - (origin.elapsed_s if origin else 0.0)
 
     @property
     def _now(self) -> Task:

@@ -23,7 +23,7 @@ from terminal_gym.errors import (
     TerminalGymError,
     ValidatorBroken,
 )
-from terminal_gym.sandbox.base import Console, Image, Runtime, Sandbox, SandboxSpec
+from terminal_gym.sandbox.base import Console, Image, Runtime, Sandbox, SandboxSpec, Snapshot
 from terminal_gym.sandbox.health import wait_healthy
 from terminal_gym.tasks.harness import Healthcheck, TaskStep
 from terminal_gym.tasks.task import Task
@@ -72,7 +72,14 @@ class Machines(Protocol):
 
 
 def start_machine(
-    runtime: Runtime, task: Task, *, rows: int, cols: int, record: bool = False, image_name: str = ""
+    runtime: Runtime,
+    task: Task,
+    *,
+    rows: int,
+    cols: int,
+    record: bool = False,
+    snapshot: Snapshot | None = None,
+    folder: str = "",
 ) -> Machine:
     """Start a sandbox of the task's image and wait for the first prompt.
 
@@ -82,7 +89,8 @@ def start_machine(
         rows: Height of the terminal in cells.
         cols: Width of the terminal in cells.
         record: Keep every chunk that crosses the terminal.
-        image_name: Another image to start from, such as a snapshot.
+        snapshot: Begin with these files instead of the image's.
+        folder: Where the shell begins, in place of the task's and the image's own working directory.
 
     Raises:
         ImageMissing: The image is not built; the message says how to build it.
@@ -90,10 +98,10 @@ def start_machine(
         TaskError: The image cannot be used, e.g. it has no shell.
     """
     try:
-        image = runtime.image(image_name or task.image.name)
+        image = snapshot.image if snapshot else runtime.image(task.image.name)
     except ImageMissing as error:
         raise ImageMissing(f"{error} For this task: `tgym images build {task.folder}`.") from error
-    if task.image.digest not in ("", image.digest) and not image_name:
+    if task.image.digest not in ("", image.digest) and snapshot is None:
         found = f"{image.name} is {image.digest}, and the manifest has pinned {task.image.digest}."
         raise ImageChanged(f"{found} Fetch or build that image, or pin anew with `tgym tasks pin`.")
     spec = SandboxSpec(
@@ -107,13 +115,13 @@ def start_machine(
     user = task.user or image.user
     nonce, frames = secrets.token_hex(8), list[Frame]()
     with contextlib.ExitStack() as undo:
-        sandbox = undo.enter_context(runtime.start(spec))
-        workdir = task.workdir or image.workdir or "/"
-        if made := prepared(task, workdir):
+        sandbox = undo.enter_context((snapshot or runtime).start(spec))
+        workdir = folder or task.workdir or image.workdir or "/"
+        if snapshot is None and (made := prepared(task, workdir)):
             sandbox.write_archive(made)
         orders = ShellOrders(nonce, env={**image.env, **task.env}, user=user, cwd=workdir)
         console = sandbox.boot(orders, rows=rows, cols=cols)
-        if task.healthcheck is not None:
+        if task.healthcheck is not None and snapshot is None:
             _wait_healthy(sandbox, task, image, task.healthcheck)
         tap = frames.append if record else None
         session = Session(console, nonce=nonce, rows=rows, cols=cols, frames=tap)

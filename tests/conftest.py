@@ -182,13 +182,14 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def _labelled() -> list[str]:
-    """Containers and volumes that carry this process's lease."""
+    """Containers, snapshots and volumes that carry this process's lease."""
     container = sys.modules.get("terminal_gym.sandbox.container")
     if container is None or _why_not("docker"):
         return []
     engine = container.Docker().engine
     mine = {"label": f"{LABEL}={current_owner()}"}
     found = [entry["Names"][0] for entry in engine.client.containers(all=True, filters=mine)]
+    found += [str(image["RepoTags"]) for image in engine.client.images(filters=mine, all=True)]
     return found + [volume["Name"] for volume in engine.client.volumes(filters=mine)["Volumes"] or []]
 
 

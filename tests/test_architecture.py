@@ -22,6 +22,7 @@ FLOORS = (  # top floor first; rooms on one floor never import one another
     {
         "terminal_gym.validation",
         "terminal_gym.machine",
+        "terminal_gym.checkpoint",
         "terminal_gym.llm",
         "terminal_gym.spaces",
         "terminal_gym.render",

@@ -11,6 +11,7 @@ import docker
 from pexpect.spawnbase import SpawnBase
 
 from benchmarks.speed import (
+    branching,
     floors,
     idle_memory,
     sandbox_start,
@@ -51,6 +52,8 @@ def measure(runtime: str, *, repeats: int, say: Callable[[str], None]) -> Tables
     tables["10 MB of output"] = terminal_throughput.measure(runtime, floor, repeats=max(3, repeats // 3))
     say(f"{runtime}: verification")
     tables["from the stop signal to the verdict, two tests"] = verification.measure(runtime, repeats=repeats)
+    say(f"{runtime}: branching")
+    tables["going on from the middle of an episode"] = branching.measure(runtime, repeats=repeats)
     say(f"{runtime}: memory")
     tables["our memory per idle environment"] = idle_memory.measure(runtime, environments=16)
     return tables

@@ -93,6 +93,38 @@ class Console(Protocol):
         ...
 
 
+class Snapshot(Protocol):
+    """The file system of a sandbox at one moment; what the sandbox does later does not change it.
+
+    A context manager whose end is `close`. Its runtime closes it at the latest; of a dead owner's, `reap` does.
+    """
+
+    @property
+    def image(self) -> Image:
+        """The image that the sandbox stood on, and that those started from here stand on."""
+        ...
+
+    def start(self, spec: SandboxSpec) -> Sandbox:
+        """Return a sandbox that goes on from here, not yet booted; `spec.image` is not looked at.
+
+        Its changes and its written bytes are counted from the image, not from here. Raises what `Runtime.start` does.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give it up: nothing more is started from it. Safe to call again.
+
+        Sandboxes that were started from it go on; what it takes on the disk is gone once the last of them is closed.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class Sandbox(Protocol):
     """One isolated root filesystem, booted or stopped; a context manager whose end is `close`."""
 
@@ -169,6 +201,19 @@ class Sandbox(Protocol):
 
     def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
         """Paths added, changed or deleted since the image; untrusted names."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return its file system as it is now, without processes and without file systems in memory (/dev/shm).
+
+        Processes are held still meanwhile where the kernel lets the runtime do that, and go on afterwards; elsewhere a
+        file that is being written may be kept half-written.
+
+        Raises:
+            OversizedArchive: More was written than `disk_mb` allows; nothing was kept.
+            StartFailed: It could not be kept: no room, or the image keeps some folders in volumes.
+            SandboxLost: The sandbox is gone.
+        """
         ...
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""Limits of memory, processes and cores for one sandbox of the embedded runtime: cgroups, version 1 or 2."""
+"""Limits of memory, processes and cores for one sandbox of the embedded runtime, and a way to hold it still: cgroups,
+version 1 or 2.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import contextlib
 import functools
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from terminal_gym.tasks.task import Limits
@@ -15,6 +18,13 @@ _PARENT = "terminal-gym"
 _PERIOD_US = 100_000
 _EXTRA_PIDS = 3  # our own processes that start the sandbox and wait for it
 _REMOVAL_S = 2.0
+_FREEZE_S = 2.0
+_CONTROLLERS = (
+    "memory",
+    "pids",
+    "cpu",
+    "freezer",
+)  # freezer: version 1 only, the other has it in every group
 
 
 class Cgroup:
@@ -22,7 +32,7 @@ class Cgroup:
 
     def __init__(self, name: str, limits: Limits):
         self._folders: list[Path] = []
-        for controller in ("memory", "pids", "cpu"):
+        for controller in _CONTROLLERS:
             if (parent := _parent(controller)) is not None and (parent / name) not in self._folders:
                 (parent / name).mkdir(exist_ok=True)
                 self._folders.append(parent / name)
@@ -36,6 +46,16 @@ class Cgroup:
     def entrances(self) -> list[str]:
         """Files; a process that writes 0 into each of them is inside."""
         return [str(folder / "cgroup.procs") for folder in self._folders]
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[bool]:
+        """Hold every process in the group still for the block; yields whether the kernel did that."""
+        still = any(_freeze(folder) for folder in self._folders)
+        try:
+            yield still
+        finally:
+            for folder in self._folders:
+                thaw(folder)
 
     def close(self) -> None:
         """Remove the groups. Safe to call again."""
@@ -61,9 +81,35 @@ def remove(folder: Path) -> None:
 
 def remove_named(name: str) -> None:
     """Remove what another process made under that name."""
-    for controller in ("memory", "pids", "cpu"):
+    for controller in _CONTROLLERS:
         if (parent := _parent(controller)) is not None:
+            thaw(parent / name)  # version 1: what is frozen does not die, however it is killed
             remove(parent / name)
+
+
+def _freeze(folder: Path) -> bool:
+    """Ask for it and wait until it is so; False where this group cannot, or does not in time."""
+    for file, word, told, said in (
+        ("freezer.state", "FROZEN", "freezer.state", "FROZEN"),
+        ("cgroup.freeze", "1", "cgroup.events", "frozen 1"),
+    ):
+        if (folder / file).exists():
+            until = time.monotonic() + _FREEZE_S
+            with contextlib.suppress(OSError):
+                (folder / file).write_text(word, encoding="ascii")
+                while time.monotonic() < until:
+                    if said in (folder / told).read_text(encoding="ascii"):
+                        return True
+                    time.sleep(0.0005)
+    return False
+
+
+def thaw(folder: Path) -> None:
+    """Let what was held still in a group go on."""
+    for file, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+        if (folder / file).exists():
+            with contextlib.suppress(OSError):
+                (folder / file).write_text(word, encoding="ascii")
 
 
 def missing() -> tuple[str, ...]:

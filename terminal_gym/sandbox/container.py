@@ -35,13 +35,14 @@ from docker.types import Ulimit
 
 from terminal_gym.errors import (
     ImageMissing,
+    NotSupported,
     OversizedArchive,
     SandboxError,
     SandboxLost,
     StartFailed,
     UnknownName,
 )
-from terminal_gym.sandbox import images, isolation, services
+from terminal_gym.sandbox import committed, images, isolation, services
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.engine import CALL_S, Engine
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
@@ -75,6 +76,7 @@ class Docker:
         self.mirror = mirror
         self.engine = Engine(self.name, address or self._address(), self.advice, call_s=call_s)
         self._held: dict[str, Container] = {}
+        self._kept: set[committed.Committed] = set()
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._volume = ""  # holds the trusted tree, on an Engine that cannot see this machine's files
@@ -156,8 +158,12 @@ class Docker:
             StartFailed: The daemon refused.
             RuntimeUnavailable: The daemon does not answer.
         """
+        return self._start(spec, self.image(spec.image))
+
+    def _start(
+        self, spec: SandboxSpec, image: Image, snapshot: committed.Committed | None = None
+    ) -> Container:
         self._reap_once()
-        image = self.image(spec.image)
         key = (self.engine.address, container_name(spec.name))
         with _NAMES_LOCK:
             if key in _NAMES:
@@ -168,7 +174,8 @@ class Docker:
             with self.engine.calling(f"create {spec.name}"):
                 if spec.services:
                     beside = services.started(self.engine, spec, build=self.build)
-                container = Container(self, self._create(spec, image), spec, image, beside)
+                stood_on = image if snapshot is None else replace(image, digest=snapshot.id)
+                container = Container(self, self._create(spec, stood_on), spec, image, beside, snapshot)
         except BaseException:
             if beside is not None:
                 with contextlib.suppress(SandboxError):
@@ -233,7 +240,7 @@ class Docker:
         return self._volume
 
     def reap(self) -> tuple[str, ...]:
-        """Remove containers, networks and volumes whose owner is dead; returns their names."""
+        """Remove containers, snapshots, networks and volumes whose owner is dead; returns their names."""
         client = self.engine.client
         ours = {"label": LABEL}
         removed: list[str] = []
@@ -241,6 +248,7 @@ class Docker:
             for found in filter(_is_left, client.containers(all=True, filters=ours)):
                 remove(self.engine, found["Id"])
                 removed.append(found["Names"][0].lstrip("/"))
+            removed += committed.reap(self.engine)
             for found in filter(_is_left, client.networks(filters=ours)):
                 with contextlib.suppress(NotFound):
                     client.remove_network(found["Id"])
@@ -265,15 +273,15 @@ class Docker:
                 self.reap()
 
     def close(self) -> None:
-        """Close every sandbox that this runtime still holds."""
+        """Close every sandbox and every snapshot that this runtime still holds."""
         if os.getpid() != self._process:
             return  # a fork: they are its parent's
         with self._lock:
-            held = list(self._held.values())
+            held: list[Container | committed.Committed] = [*self._held.values(), *self._kept]
         failed: list[SandboxError] = []
-        for container in held:
+        for one in held:
             try:
-                container.close()
+                one.close()
             except SandboxError as error:
                 failed.append(error)
         if failed:
@@ -315,10 +323,12 @@ class Container:
         spec: SandboxSpec,
         image: Image,
         beside: services.Services | None = None,
+        snapshot: committed.Committed | None = None,
     ):
         self.id, self.spec, self.image = id, spec, image
         self.name = spec.name
         self._runtime, self._engine = runtime, runtime.engine
+        self._snapshot = snapshot
         self._line: Line | None = None
         self._beside = beside
         self._closed = False
@@ -454,13 +464,37 @@ class Container:
             found = self._engine.client.containers(all=True, size=True, filters={"id": self.id})
             if not found:
                 raise SandboxLost(f"the container of {self.name} is gone")
-            return int(found[0].get("SizeRw") or 0)
+            before = self._snapshot.written_bytes if self._snapshot else 0
+            return before + int(found[0].get("SizeRw") or 0)
 
     def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
         """Paths added, changed or deleted since the image; untrusted names."""
         with self._engine.calling("list changes of", sandbox=self.name):
-            paths = (str(change["Path"]) for change in self._engine.client.diff(self.id) or [])
-            return tuple(itertools.islice((path for path in paths if path != GUEST), limit))
+            return tuple(itertools.islice((path for path in self.changes() if path != GUEST), limit))
+
+    def changes(self) -> dict[str, int]:
+        """Return what became of each path since the image: 0 changed, 1 added, 2 deleted."""
+        listed = self._engine.client.diff(self.id) or []
+        since = {str(change["Path"]): int(change["Kind"]) for change in listed}
+        return since if self._snapshot is None else committed.composed(self._snapshot.changes, since)
+
+    def snapshot(self) -> committed.Committed:
+        """Return its file system as an image of its own; the Engine pauses the container meanwhile."""
+        if self.spec.services:
+            names = ", ".join(service.name for service in self.spec.services)
+            raise NotSupported(
+                f"{self.name} has services beside it ({names}); a snapshot cannot hold their state."
+            )
+        written, most = self.written_bytes(), self.spec.limits.disk_mb << 20
+        if written > most:
+            raise OversizedArchive(f"{written} bytes were written to {self.name}, {most} are allowed")
+        with self._engine.calling("make a snapshot of", sandbox=self.name):
+            changes = self.changes()
+            name, id = committed.commit(self._engine, self.id, self.name)
+        kept = committed.Committed(self._runtime, name, id, self.image, changes, written)
+        with self._runtime._lock:
+            self._runtime._kept.add(kept)
+        return kept
 
     def close(self) -> None:
         """Remove the container and its volumes."""
@@ -473,6 +507,8 @@ class Container:
             self._beside.close()
         self._closed = True
         self._runtime._forget(self.name)
+        if self._snapshot is not None:
+            self._snapshot.left_by(self.name)
 
     def _hang_up(self) -> None:
         if self._line is not None:

@@ -49,6 +49,7 @@ from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 
 _NOTHING_THERE, _OVER_LIMIT = 3, 4  # exit codes of guest/archive.py
 _ARCHIVE_S = 60.0
+_COPIES = 3  # tries of a copy while programs run on
 _GRACE_S = 5.0  # what a guard that is itself stuck gets on top of its limit
 
 
@@ -68,6 +69,7 @@ class Namespace:
         self._host = host
         self._run = Path(tempfile.gettempdir()) / f"tgym-{os.geteuid()}"
         self._held: dict[str, Machine] = {}
+        self._kept: set[Kept] = set()
         self._lock = threading.Lock()
         self._starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._reaped = False
@@ -133,12 +135,12 @@ class Namespace:
         self.store.remove(name)
 
     def _stands_on(self, folder: Path, name: str) -> bool:
-        """Say whether the sandbox in `folder` is mounted over a layer of the image."""
+        """Say whether the sandbox or the snapshot in `folder` needs a layer of the image."""
         try:
-            mounts = (folder / "fstab").read_text("utf-8")
+            needed = (folder / "layers").read_text("utf-8").splitlines()
         except OSError:
             return False
-        return any(str(layer) in mounts for layer in self.store.layers_of(name))
+        return any(layer.name in needed for layer in self.store.layers_of(name))
 
     def image_bytes(self, name: str) -> int:
         """Return what an image's layers take on the disk."""
@@ -167,8 +169,10 @@ class Namespace:
             raise NotSupported(
                 f"The namespace runtime starts one machine, and no services beside it. {advice}"
             )
+        return self._start(spec, self.store.image(spec.image))
+
+    def _start(self, spec: SandboxSpec, stored: rootfs.Stored, begin_with: Path | None = None) -> Machine:
         self._reap_once()
-        stored = self.store.image(spec.image)
         peer = self._peer(spec.share_network_of)
         with self._lock:
             if spec.name in self._held:
@@ -176,7 +180,7 @@ class Namespace:
             machine = self._held[spec.name] = Machine(self, spec, stored, peer)
         try:
             with self._starts, _named(spec.name):
-                machine.mount()
+                machine.mount(begin_with)
         except BaseException:
             machine.close()
             raise
@@ -247,11 +251,13 @@ class Namespace:
             self.reap()
 
     def close(self) -> None:
-        """Close every sandbox that this runtime still holds."""
+        """Close every sandbox and every snapshot that this runtime still holds."""
         with self._lock:
-            held = list(self._held.values())
+            held, kept = list(self._held.values()), list(self._kept)
         for machine in held:
             machine.close()
+        for snapshot in kept:
+            snapshot.close()
         with contextlib.suppress(OSError):
             self._run.rmdir()
 
@@ -296,10 +302,11 @@ class Machine:
         self._line: Line | None = None
         self._closing = threading.Lock()
 
-    def mount(self) -> None:
+    def mount(self, begin_with: Path | None = None) -> None:
         """Make the file system; `Namespace.start` calls it."""
         limits = self.spec.limits
         self._folder = self._runtime._new_folder(self.name)
+        _note_layers(self._folder, self._stored)
         self._cgroup = cgroup.Cgroup(self._folder.name, limits)
         users_of = self._peer._keeper if self._peer else None
         self._keeper = keeper.Keeper(
@@ -308,6 +315,7 @@ class Machine:
             size_mb=self._runtime._size_mb(limits),
             network=limits.network,
             users_of=users_of,
+            begin_with=begin_with,
         )
 
     def _place(self) -> launch.Place:
@@ -420,6 +428,23 @@ class Machine:
         names = (f"/{path}" for path, _ in self._place().keeper.written())
         return tuple(name for _, name in zip(range(limit), names, strict=False))
 
+    def snapshot(self) -> Kept:
+        """Return its file system as it is now; processes are held still meanwhile where there are freezers."""
+        place = self._place()
+        written, most = self.written_bytes(), self.spec.limits.disk_mb << 20
+        if written > most:
+            raise OversizedArchive(f"{written} bytes were written to {self.name}, {most} are allowed")
+        folder = self._runtime._new_folder(f"snapshot-{self.name}")
+        try:
+            _note_layers(folder, self._stored)
+            assert self._cgroup is not None
+            with self._cgroup.frozen() as still:
+                _copied(place.keeper, folder / "u", tries=1 if still else _COPIES)
+        except BaseException:
+            _remove(folder)
+            raise
+        return Kept(self._runtime, folder, self._stored)
+
     def close(self) -> None:
         """Kill what runs and remove the file system."""
         with self._closing:
@@ -442,6 +467,77 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Kept:
+    """A copy of what was written to a sandbox, in a folder with a lease; see `Snapshot` in base.py.
+
+    A sandbox that goes on from here gets a copy of its own above the same layers of the image: so hard links, deleted
+    files and sizes are what they were, and closing this takes nothing away from it.
+    """
+
+    def __init__(self, runtime: Namespace, folder: Path, stored: rootfs.Stored):
+        self.image = stored.described()
+        self._runtime, self._folder, self._stored = runtime, folder, stored
+        self._mutex = threading.Lock()
+        self._closed, self._starting = False, 0
+        with runtime._lock:
+            runtime._kept.add(self)
+
+    def start(self, spec: SandboxSpec) -> Machine:
+        """Return a sandbox that goes on from here, not yet booted."""
+        with self._mutex:
+            if self._closed:
+                raise StartFailed(f"the snapshot that {spec.name} would begin with is closed")
+            self._starting += 1
+        try:
+            return self._runtime._start(spec, self._stored, self._folder / "u")
+        finally:
+            self._leave(-1)
+
+    def close(self) -> None:
+        """Remove the copy, once nobody is copying from it. Safe to call again."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+        self._leave(0)
+
+    def _leave(self, starting: int) -> None:
+        with self._mutex:
+            self._starting += starting
+            if not self._closed or self._starting:
+                return
+        with self._runtime._lock:
+            known = self in self._runtime._kept
+            self._runtime._kept.discard(self)
+        if known:
+            _remove(self._folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _copied(held: keeper.Keeper, to: Path, *, tries: int) -> None:
+    """Copy what was written; again where files came and went meanwhile, as they may where nothing holds still."""
+    for left in reversed(range(tries)):
+        try:
+            held.copy_written(to)
+            return
+        except StartFailed:
+            if not left:
+                raise
+            _remove(to)
+
+
+def _note_layers(folder: Path, stored: rootfs.Stored) -> None:
+    """Write down what a folder of ours needs, for who would remove the image."""
+    (folder / "layers").write_text("".join(f"{name}\n" for name in stored.layers), encoding="utf-8")
 
 
 class Line:

@@ -6,6 +6,7 @@ Type only harmless commands: they run here.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class FakeRuntime:
     shell: str = "bash"
     fault: Callable[[str], None] = lambda method: None
     held: list[FakeSandbox] = field(default_factory=list)
+    kept: list[FakeSnapshot] = field(default_factory=list)
     started: int = 0
     name: str = "fake"
 
@@ -94,7 +96,7 @@ class FakeSandbox:
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
     ) -> ExecResult:
-        raise NotImplementedError
+        return ExecResult(127, b"", b"no helpers here")
 
     def stop(self) -> None:
         self.runtime.fault("stop")
@@ -128,6 +130,10 @@ class FakeSandbox:
     def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
         return ()
 
+    def snapshot(self) -> FakeSnapshot:
+        self.runtime.fault("snapshot")
+        return FakeSnapshot(self)
+
     def close(self) -> None:
         if self._wire is not None:
             self._wire.close()
@@ -135,6 +141,34 @@ class FakeSandbox:
         self._folder.cleanup()
         if self in self.runtime.held:
             self.runtime.held.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FakeSnapshot:
+    """A copy of a sandbox's folder."""
+
+    def __init__(self, sandbox: FakeSandbox):
+        self.runtime, self.image = sandbox.runtime, sandbox.image
+        self._folder = tempfile.TemporaryDirectory(prefix="tgym-fake-", ignore_cleanup_errors=True)
+        shutil.copytree(sandbox.home, self._folder.name, dirs_exist_ok=True)
+        self.runtime.kept.append(self)
+
+    def start(self, spec: SandboxSpec) -> FakeSandbox:
+        sandbox = self.runtime.start(spec)
+        shutil.copytree(self._folder.name, sandbox.home, dirs_exist_ok=True)
+        return sandbox
+
+    def close(self) -> None:
+        self._folder.cleanup()
+        if self in self.runtime.kept:
+            self.runtime.kept.remove(self)
 
     def __enter__(self) -> Self:
         return self
