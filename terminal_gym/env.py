@@ -24,6 +24,7 @@ from terminal_gym.errors import (
     BadAction,
     BadSetting,
     EpisodeNotRunning,
+    NotSupported,
     SandboxError,
     SandboxLost,
     SessionClosed,
@@ -303,9 +304,15 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
         Raises:
             EpisodeNotRunning: Before `reset`, or after the end.
+            NotSupported: The task has services beside its machine, or keeps folders in volumes.
             SandboxError: The machine could not keep it; the episode goes on.
         """
         began, sandbox = time.monotonic(), self.sandbox
+        if self._task.services:
+            names = ", ".join(service.name for service in self._task.services)
+            raise NotSupported(
+                f"{self._task.ref} has services ({names}), whose state a snapshot does not hold."
+            )
         elapsed_s = began - self._began
         try:
             folder = folder_of_shell(sandbox, user=self._task.user or sandbox.image.user)

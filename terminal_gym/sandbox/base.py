@@ -175,14 +175,6 @@ class Sandbox(Protocol):
         """
         ...
 
-    def snapshot(self) -> Image:
-        """Return an image of the file system as it is now, running or not; the caller removes it.
-
-        Raises:
-            NotSupported: This runtime keeps no snapshots.
-        """
-        ...
-
     def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
         """Run a helper in one of the services beside it.
 
@@ -211,7 +203,8 @@ class Sandbox(Protocol):
 
         Raises:
             OversizedArchive: More was written than `disk_mb` allows; nothing was kept.
-            StartFailed: It could not be kept: no room, or the image keeps some folders in volumes.
+            NotSupported: The image keeps some folders in volumes, which this runtime cannot keep.
+            StartFailed: It could not be kept, e.g. for want of room.
             SandboxLost: The sandbox is gone.
         """
         ...

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from docker.errors import APIError, ImageNotFound
 
-from terminal_gym.errors import SandboxError, StartFailed
+from terminal_gym.errors import NotSupported, SandboxError, StartFailed
 from terminal_gym.sandbox.base import Image, SandboxSpec
 from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
@@ -111,14 +111,14 @@ def commit(engine: Engine, container: str, name: str) -> tuple[str, str]:
     """Return name and id of a new image of a container's file system.
 
     Raises:
-        StartFailed: The container keeps some folders in volumes, which an image cannot hold.
+        NotSupported: The container keeps some folders in volumes, which an image cannot hold.
     """
     client = engine.client
     mounts = client.inspect_container(container).get("Mounts") or []
     volumes = [str(mount["Destination"]) for mount in mounts if _is_own_volume(mount)]
     if volumes:
         advice = "A snapshot cannot hold them. Remove VOLUME from the image, or use the namespace runtime."
-        raise StartFailed(f"{name} keeps {', '.join(volumes)} in volumes of its own. {advice}")
+        raise NotSupported(f"{name} keeps {', '.join(volumes)} in volumes of its own. {advice}")
     labels, tag = {LABEL: str(current_owner()), SNAPSHOT: name}, secrets.token_hex(8)
     # Docker reads both, Podman the instructions only.
     told = client.commit(

@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import resource
-import secrets
 import shutil
 import tarfile
 import threading
@@ -35,7 +34,6 @@ from docker.types import Ulimit
 
 from terminal_gym.errors import (
     ImageMissing,
-    NotSupported,
     OversizedArchive,
     SandboxError,
     SandboxLost,
@@ -253,10 +251,6 @@ class Docker:
                 with contextlib.suppress(NotFound):
                     client.remove_network(found["Id"])
                     removed.append(found["Name"])
-            for found in filter(_is_left, client.images(filters=ours)):
-                with contextlib.suppress(ImageNotFound, APIError):  # a container of somebody else may use it
-                    client.remove_image(found["Id"], force=True)
-                    removed.append((found.get("RepoTags") or [found["Id"]])[0])
             for found in filter(_is_left, client.volumes(filters=ours).get("Volumes") or []):
                 with contextlib.suppress(NotFound):
                     client.remove_volume(found["Name"], force=True)
@@ -439,13 +433,6 @@ class Container:
         with self._engine.calling("write to", sandbox=self.name):
             self._engine.client.put_archive(self.id, "/", archive)
 
-    def snapshot(self) -> Image:
-        """Return an image of the file system as it is now; it carries our lease, and dies with us at the latest."""
-        with self._engine.calling("take a snapshot of", sandbox=self.name):
-            tag = secrets.token_hex(8)
-            made = self._engine.client.commit(self.id, repository=images.SNAPSHOTS, tag=tag)["Id"]
-        return replace(self.image, name=f"{images.SNAPSHOTS}:{tag}", digest=str(made))
-
     def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
         """Run a helper in one of the services beside it, under its own limit: nothing of ours is in there."""
         if self._beside is None:
@@ -480,11 +467,6 @@ class Container:
 
     def snapshot(self) -> committed.Committed:
         """Return its file system as an image of its own; the Engine pauses the container meanwhile."""
-        if self.spec.services:
-            names = ", ".join(service.name for service in self.spec.services)
-            raise NotSupported(
-                f"{self.name} has services beside it ({names}); a snapshot cannot hold their state."
-            )
         written, most = self.written_bytes(), self.spec.limits.disk_mb << 20
         if written > most:
             raise OversizedArchive(f"{written} bytes were written to {self.name}, {most} are allowed")

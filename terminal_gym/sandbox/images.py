@@ -23,9 +23,6 @@ from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.tree import GUEST, TrustedTree
 
 SUBSTITUTED = "terminal-gym.substituted"  # image label: what stands in for an upstream base image
-SNAPSHOTS = (
-    "tgym-snapshot"  # repository of the images that are taken of sandboxes; each has its owner's lease
-)
 TRUSTED = "terminal-gym.trusted"  # volume label: hash of the tree in it; kept for later sandboxes
 Log = Callable[[str], None]
 _ARG = re.compile(r"^\s*ARG\s+(?P<name>\w+)=(?P<value>\S*)", re.I | re.M)

@@ -407,10 +407,6 @@ class Machine:
                 f"nothing can be written to {self.name}: {ran.stdout[-500:].decode('utf-8', 'replace')}"
             )
 
-    def snapshot(self) -> Image:
-        """Not here: a snapshot would have to copy the overlay."""
-        raise NotSupported("The namespace runtime keeps no snapshots of a sandbox. Use --runtime docker.")
-
     def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
         """Not here: there are no services."""
         raise UnknownName("service", service, known=())

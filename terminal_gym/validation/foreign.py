@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from terminal_gym.errors import (
     NotSupported,
@@ -25,7 +25,7 @@ from terminal_gym.errors import (
     TaskError,
     TerminalGymError,
 )
-from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec
+from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec, Snapshot
 from terminal_gym.tasks.harness import Artifact, ScriptSpec
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.record import Graded, Grading
@@ -95,11 +95,14 @@ class ForeignValidator:
             copy = sandbox
             if wants_strict and not live and (wants_parity or not self.stops):
                 try:
-                    copy = undo.enter_context(_snapshot(sandbox, task, runtime))
+                    copy = undo.enter_context(_snapshot(sandbox, task))
                 except NotSupported as error:
                     left_out = "parity" if self.grading == "strict" else "strict"
                     notes = (f"{left_out}: not taken: {error}",)
                     wants_parity, wants_strict = self.grading == "parity", self.grading == "strict"
+                except OversizedArchive as error:  # the agent's doing
+                    fault = replace(_fault(f"too_large: {error}"), mode=task.validator.mode)
+                    strict, wants_strict = fault, False
                 except SandboxError as error:
                     strict, wants_strict = _broken(error, task.validator.mode), False
             if wants_parity:
@@ -340,40 +343,21 @@ def _spec(task: Task, name: str, *, share_network_of: str | None = None) -> Sand
 
 
 @contextlib.contextmanager
-def _snapshot(sandbox: Sandbox, task: Task, runtime: Runtime) -> Iterator[Sandbox]:
-    """Lend a sandbox that holds what `sandbox` holds now, and tells what was written there."""
-    written, changed = sandbox.written_bytes(), sandbox.changed_paths()
-    image = sandbox.snapshot()
+def _snapshot(sandbox: Sandbox, task: Task) -> Iterator[Sandbox]:
+    """Lend a sandbox that holds what `sandbox` holds now."""
+    kept = sandbox.snapshot()
     try:
-        spec = replace(_spec(task, f"{sandbox.name}-strict"), image=image.name)
-        spec = replace(spec, beside=sandbox.name if task.services else None)
-        with runtime.start(spec) as copy:
-            yield cast(Sandbox, _Copy(copy, sandbox, written, changed))
+        spec = replace(_spec(task, f"{sandbox.name}-strict"), beside=sandbox.name if task.services else None)
+        with kept.start(spec) as copy:
+            yield copy
     finally:
         # Nobody waits for it: a busy daemon takes minutes for that. What is left of it has our lease, and is reaped.
-        threading.Thread(target=_remove, args=(runtime, image.name), daemon=True).start()
+        threading.Thread(target=_remove, args=(kept,), daemon=True).start()
 
 
-def _remove(runtime: Runtime, image: str) -> None:
+def _remove(kept: Snapshot) -> None:
     with contextlib.suppress(SandboxError):
-        runtime.remove_image(image)
-
-
-class _Copy:
-    """The copy, with the original's image and its account of what was written."""
-
-    def __init__(self, copy: Sandbox, original: Sandbox, written: int, changed: tuple[str, ...]):
-        self._copy, self.image, self.name = copy, original.image, copy.name
-        self._written, self._changed = written, changed
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._copy, name)
-
-    def written_bytes(self) -> int:
-        return self._written
-
-    def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
-        return self._changed[:limit]
+        kept.close()
 
 
 def _run_hooks(sandbox: Sandbox, script: ScriptSpec) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 
 from kit.local_wire import LocalWire
 
-from terminal_gym.errors import ImageMissing, NotSupported
+from terminal_gym.errors import ImageMissing
 from terminal_gym.sandbox.base import ExecResult, Image, Runtime, Sandbox, SandboxSpec
 from terminal_gym.tasks.task import ImageRecipe, Task
 from terminal_gym.trajectory.record import Check
@@ -114,9 +114,6 @@ class FakeSandbox:
 
     def write_archive(self, archive: bytes) -> None:
         raise NotImplementedError
-
-    def snapshot(self) -> Image:
-        raise NotSupported("fake keeps no snapshots")
 
     def run_in(self, service: str, argv: list[str], *, timeout_s: float, user: str = "") -> ExecResult:
         raise NotImplementedError
