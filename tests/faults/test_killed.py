@@ -55,10 +55,7 @@ BOUNDARIES = {
         ("Container.read_archive", "return"), ("remove", "call"), ("remove", "return"),
     ],
 }  # fmt: skip
-SAMPLE = {
-    ("namespace", "Keeper.__init__", "return"), ("namespace", "mkdtemp", "return"),
-    ("namespace", "Appender.append", "return"), ("docker", "Docker._create", "return"),
-}  # fmt: skip
+SAMPLE = {("namespace", "mkdtemp", "return"), ("docker", "Docker._create", "return")}  # fmt: skip
 
 
 def cases() -> list[object]:
@@ -70,7 +67,7 @@ def cases() -> list[object]:
             id=f"{runtime}-{name}-{event}",
             marks=[
                 *((pytest.mark.docker,) if runtime == "docker" else ()),
-                *(() if (runtime, name, event) in SAMPLE else (pytest.mark.slow,)),
+                *(() if (runtime, name, event) in SAMPLE else (pytest.mark.whole,)),
             ],
         )
         for runtime, boundaries in BOUNDARIES.items()

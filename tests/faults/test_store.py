@@ -225,13 +225,13 @@ def flip_and_look(whole: Path, folder: Path, name: str, at: int, bit: int) -> No
         assert sorted(run_of(folder)) == sorted(played.task for played in PLAYED)
 
 
-@pytest.mark.parametrize("step", [31, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [31, pytest.param(1, marks=pytest.mark.whole)])
 def test_cut_at_any_byte_it_goes_on(whole: Path, tmp_path: Path, step: int) -> None:
     for name, cut in cuts(whole, step):
         cut_and_go_on(whole, tmp_path / "run", name, cut)
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.whole)])
 def test_no_flipped_bit_is_taken_for_the_truth(whole: Path, tmp_path: Path, step: int) -> None:
     for name, at in cuts(whole, step):
         flip_and_look(whole, tmp_path / "run", name, at, at % 8)
