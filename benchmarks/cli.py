@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from benchmarks.evaluate import run_terminal_bench
 from benchmarks.report import run_report
 from benchmarks.speed import run_store, suite
 from benchmarks.speed.clock import Measured, save
+from terminal_gym.sandbox.base import open_runtime
 
 app = typer.Typer(name="bench", help="Benchmarks. They never run in the tests.", no_args_is_help=True)
 RESULTS = Path(__file__).parent / "results"
@@ -138,6 +140,29 @@ def soak(
     shown = {key: value for key, value in told.items() if key not in ("cases", "chunks", "machine")}
     console.print_json(json.dumps(shown))
     (out or RESULTS / f"soak-{runtime}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+
+
+@app.command()
+def engine(
+    runtime: Annotated[str, typer.Option(help="docker or namespace.")] = "docker",
+    task: Annotated[str, typer.Option(help="A task that its oracle solves.")] = "bird-census",
+    repeats: Annotated[int, typer.Option(min=3, help="Turns that count, for each contender.")] = 9,
+    episodes: Annotated[int, typer.Option(min=1, help="How many at once.")] = 64,
+    out: Annotated[Path, typer.Option(help="Raw numbers as JSON.")] = RESULTS / "engine.json",
+) -> None:
+    """Measure what the rollout engine adds to an episode, and play many episodes at once."""
+    from benchmarks.speed import engine as question
+
+    console = Console()
+    with closing(open_runtime(runtime)) as maker:
+        maker.check()
+        tables = {
+            f"{runtime}: one episode": question.overhead(maker, task, repeats=repeats),
+            f"{runtime}: {episodes} episodes at once": question.many(maker, task, episodes=episodes),
+        }
+    for title, rows in tables.items():
+        console.print(_table(title, rows))
+    save(out, "engine", tables)
 
 
 def _table(title: str, rows: dict[str, Measured]) -> Table:
