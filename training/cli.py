@@ -28,7 +28,13 @@ def _grpo() -> Any:
     return Grpo
 
 
-KINDS = {"sft": _sft, "grpo": _grpo}  # settings of each command, imported only when asked for
+def _rft() -> Any:
+    from training.rft import Rft
+
+    return Rft
+
+
+KINDS = {"sft": _sft, "rft": _rft, "grpo": _grpo}  # settings of each command, imported only when asked for
 
 
 @app.callback()
@@ -209,6 +215,32 @@ def grpo(
         show(
             f"{told['model']}: {told['steps']} steps, reward {told['first_reward']} to {told['last_reward']}"
         )
+
+
+@app.command()
+def rft(
+    config: Config,
+    changed: Changed = None,
+    resume: Resume = False,
+    check: CheckOnly = False,
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
+) -> None:
+    """Roll out, keep what passed, fine-tune on the sampled ids; so many rounds."""
+    from training import rft as rounds
+    from training.settings import read_config
+
+    settings = read_config(rounds.Rft, config, overrides(changed))
+    rounds.prepare(settings, where=str(config))
+    if check:
+        show(f"{config}: everything fits")
+        return
+    told = rounds.train(settings, resume=resume, say=say)
+    if json:
+        show_json(told)
+        return
+    for one in told["rounds"]:
+        show(f"round {one['round']}: {one['passed']} of {one['judged']} passed")
+    show(str(told["model"]))
 
 
 @app.command()

@@ -138,8 +138,9 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     tokenizer = open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
     arguments = _arguments(settings, has_gpu=has_gpu, where=where)
-    if settings.difficulty.again and arguments.per_device_train_batch_size % arguments.num_generations:
-        advice = "Make per_device_train_batch_size a multiple of num_generations, or difficulty.again 0."
+    here = arguments.generation_batch_size // max(1, arguments.world_size)  # episodes in each process
+    if settings.difficulty.again and here % arguments.num_generations:
+        advice = "Make steps_per_generation larger, or difficulty.again 0."
         raise BadSetting(f"difficulty.again needs whole groups in each process. {advice}")
     manifest = Path(settings.manifest)
     opened = open_manifest(manifest if manifest.is_file() else [settings.manifest]).tasks()

@@ -119,9 +119,10 @@ class BatchModel:
         if len(prompt) >= self.context_tokens or len(prompt) - first >= self._budget:
             raise BudgetSpent(f"{len(prompt) - first} of {self._budget} tokens are used")
         request = _Request(prompt, Future())
-        if self._closed:
-            raise BudgetSpent("training ends")
-        self._asked.put(request)
+        with self._mutex:
+            if self._closed:
+                raise BudgetSpent("training ends")
+            self._asked.put(request)
         ids, logprobs = request.reply.result()
         stopped = bool(ids) and ids[-1] == self._end
         with self._mutex:
@@ -166,7 +167,8 @@ class BatchModel:
 
     def close(self) -> None:
         """Refuse what waits, and all that comes. Safe to call again."""
-        self._closed = True
+        with self._mutex:
+            self._closed = True
         for request in self._waiting(0.0, 0):
             request.reply.set_exception(BudgetSpent("training ends"))
 

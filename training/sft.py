@@ -117,6 +117,12 @@ def prepare(settings: Sft, *, where: str = "the configuration") -> Ready:
     return Ready(settings, facts, tokenizer, template, _arguments(settings, has_gpu=has_gpu, where=where))
 
 
+def check_arguments(settings: Sft, *, where: str) -> None:
+    """Raise UsageError where the trainer would not accept these settings; no table is needed for that."""
+    _check_packing(settings)
+    _arguments(settings, has_gpu=check_device(needs_gpu=settings.needs_gpu, where=where), where=where)
+
+
 def _check_packing(settings: Sft) -> None:
     masked = settings.model.attention in ("sdpa", "eager")
     if settings.packing and masked and settings.context_tokens > WIDEST_MASK:

@@ -185,6 +185,8 @@ def config_file(made: Sft, file: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it starts Python, torch and trl three times
 def test_two_processes_train_as_one(tmp_path: Path, tiny: Path, table: Path) -> None:
     """As on two GPUs: the same table, the gradients of both, one model."""
     made = settings(tmp_path, tiny, table, trainer={"per_device_train_batch_size": 8, **GENTLE})
@@ -197,7 +199,7 @@ def test_two_processes_train_as_one(tmp_path: Path, tiny: Path, table: Path) -> 
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     alone = settings(tmp_path / "alone", tiny, table, trainer={"per_device_train_batch_size": 16, **GENTLE})

@@ -1,0 +1,243 @@
+"""GRPO on real sandboxes, its policy scripted: what is said is fixed, all else is as in training."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kit.talk import TAIL
+
+from terminal_gym.errors import BadSetting, SandboxError
+from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.tasks.catalogue import read_folder
+from terminal_gym.trajectory.store import Run
+from training import grpo
+from training.grpo import Grpo
+from training.rewards import Reward
+from training.rollout_bridge import Live, Rollouts
+from training.settings import Model, plain
+
+HELLO = Path(__file__).parents[1] / "kit" / "tasks" / "hello"
+RIGHT = "```bash\nprintf 'hello, world\\n500500\\n' > /app/greeting.txt\n```"
+DONE = "```bash\n<submit>\n```"
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    made = open_runtime("namespace")
+    try:
+        made.check()
+        made.build(read_folder(HELLO).image)
+    except SandboxError as error:
+        made.close()
+        pytest.skip(f"namespace: {error}")
+    yield made
+    made.close()
+
+
+def settings(tmp_path: Path, tiny: Path, **changed: Any) -> Grpo:
+    trainer = {
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,
+        "max_steps": 1,
+        "learning_rate": 0.01,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        **changed.pop("trainer", {}),
+    }
+    live = Live(runtime="namespace", episodes=4, max_steps=4, completion_tokens=420, patience_s=2.0)
+    made = Grpo(
+        model=Model(str(tiny), dtype="float32"),
+        manifest=str(HELLO),
+        out=str(tmp_path / "out"),
+        context_tokens=1024,
+        reply_tokens=64,
+        live=live,
+        groups=4,
+        needs_gpu=False,
+        trainer=trainer,
+    )
+    return replace(made, **changed)
+
+
+class Script:
+    """Replies by the number of turns so far, and by which conversation asks: even ones solve the task."""
+
+    def __init__(self, tokens: Any, *talks: list[str]):
+        self._tokens, self._talks = tokens, talks
+        self._mine: dict[int, int] = {}
+        self.asked: list[list[int]] = []
+        self._said: dict[tuple[int, ...], int] = {}
+
+    def __call__(self, prompts: list[list[int]]) -> tuple[list[list[int]], None]:
+        replies = []
+        for ids in prompts:
+            self.asked.append(list(ids))
+            before = [key for key in self._said if tuple(ids[: len(key)]) == key]
+            longest = max(before, key=len, default=None)
+            talk = self._said.pop(longest) if longest is not None else len(self._mine)
+            turn = self._mine.get(talk, 0)
+            self._mine[talk] = turn + 1
+            lines = self._talks[talk % len(self._talks)]
+            text = f"{lines[min(turn, len(lines) - 1)]}"
+            said = self._tokens(text + TAIL, add_special_tokens=False)["input_ids"]
+            replies.append(said)
+            self._said[(*ids, *said)] = talk
+        return replies, None
+
+
+def scripted(script: Script) -> Any:
+    from trl import GRPOTrainer
+
+    class Scripted(GRPOTrainer):  # type: ignore[misc]
+        batches: list[Any] = []  # noqa: RUF012
+
+        def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+            return script(prompt_ids)
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            made = super()._generate_and_score_completions(inputs)
+            self.batches.append(made)
+            return made
+
+    return Scripted
+
+
+def test_a_step_of_grpo_on_real_sandboxes_token_by_token(
+    tmp_path: Path, tiny: Path, tokens: Any, runtime: Runtime
+) -> None:
+    script = Script(
+        tokens,
+        [f"a {RIGHT}".replace("a ```", "a\n```"), DONE],
+        [DONE],
+        ["no block", "b\n" + DONE],
+        ["c\n" + DONE],
+    )
+    trainer = scripted(script)
+    before = {name: value.clone() for name, value in _model(tiny).state_dict().items()}
+    told = grpo.train(grpo.prepare(settings(tmp_path, tiny)), runtime=runtime, make=trainer)
+    assert told["steps"] == 1
+    assert told["first_reward"] == pytest.approx(0.25)
+    (batch,) = trainer.batches
+    (folder,) = (tmp_path / "out").glob("rollouts-*")
+    played = {one.attempt: one for one in Run(folder)}
+    assert sorted(one.outcome.status for one in played.values()) == ["failed", "failed", "failed", "passed"]
+    for row in range(4):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
+        kept = batch["completion_mask"][row].bool()
+        ids, mask = batch["completion_ids"][row][kept].tolist(), batch["tool_mask"][row][kept].tolist()
+        turns = played[row].turns
+        assert prompt == list(turns[0].prompt_ids)
+        expected: list[tuple[int, int]] = [(token, 1) for token in turns[0].output_ids]
+        for turn in turns[1:]:
+            expected += [(token, 0) for token in turn.prompt_ids] + [(token, 1) for token in turn.output_ids]
+        assert list(zip(ids, mask, strict=True)) == expected
+        assert [*prompt, *ids] in [asked + list(turns[-1].output_ids) for asked in script.asked]
+    advantages = batch["advantages"].tolist()
+    best = next(k for k, one in played.items() if one.outcome.status == "passed")
+    assert advantages[best] > 0
+    assert all(value < 0 for k, value in enumerate(advantages) if k != best)
+    after = _model(tmp_path / "out" / "model").state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((tmp_path / "out" / "history.json").read_text())[0]["episodes/broken"] == 0.0
+
+
+def _model(place: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(place)
+
+
+@pytest.fixture
+def rollouts(tokens: Any, runtime: Runtime) -> Iterator[Rollouts]:
+    live = Live(episodes=4, max_steps=8, most_repeats=3, completion_tokens=300, patience_s=2.0)
+    task = read_folder(HELLO)
+    made = Rollouts({"hello": task}, runtime, tokens, template="chatml", context_tokens=1024, live=live)
+    yield made
+    made.close()
+
+
+def test_budgets_and_loops_end_an_episode_and_are_told(rollouts: Rollouts, tokens: Any) -> None:
+    script = Script(tokens, ["```bash\ntrue\n```"], ["```bash\nseq 400\n```"], [DONE])
+    loop, long, done = rollouts.play(["hello"] * 3, script)
+    endings = sorted(one.truncated.partition(":")[0] for one in (loop, long, done))
+    assert endings == ["", "BudgetSpent", "a loop"]
+    for episode in (loop, long, done):
+        assert len(episode.completion) == len(episode.mask) == len(episode.logprobs)
+        assert (episode.completion[-1] == tokens.convert_tokens_to_ids(TAIL)) == (not episode.truncated)
+        assert episode.played.outcome.status == "failed"
+        assert bool(episode.mask[-1]) == (not episode.truncated)
+
+
+def test_a_machine_that_breaks_gives_no_reward(rollouts: Rollouts, tokens: Any) -> None:
+    task = rollouts.tasks["hello"]
+    gone = replace(task, image=replace(task.image, name="tgym-test/never-built:1"))
+    rollouts.tasks = {"gone": gone, "hello": task}
+    broken, fine = rollouts.play(["gone", "hello"], Script(tokens, [RIGHT, DONE]))
+    assert Reward().of(broken.played, most_turns=8) is None
+    assert (broken.played.outcome.status, fine.played.outcome.status) == ("broken", "passed")
+    assert len(broken.completion) == len(broken.mask) > 0
+    assert not any(broken.mask)
+
+
+def test_when_decoding_fails_nobody_waits_for_ever_and_nothing_is_left(rollouts: Rollouts) -> None:
+    def fail(prompts: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        rollouts.play(["hello"] * 2, fail)
+    rollouts.close()
+    with pytest.raises(BadSetting, match="closed"):
+        rollouts.play(["hello"], fail)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tgym-episode")]
+
+
+def test_a_group_that_teaches_nothing_is_replaced_or_counts_for_nothing(
+    rollouts: Rollouts, tokens: Any
+) -> None:
+    from training.rewards import Curriculum
+
+    class Trainer:
+        num_generations = 2
+        accelerator = type("One", (), {"num_processes": 1})
+        script = Script(tokens, [DONE], [DONE], [RIGHT, DONE], [DONE])
+
+        def _generate_single_turn(self, ids: Any, *_: Any) -> Any:
+            return self.script(ids)
+
+    rollouts.tasks = {"hello": rollouts.tasks["hello"], "other": rollouts.tasks["hello"]}
+    prompts = [[{"role": "user", "content": "hello", "task": "hello"}]] * 2
+    curriculum = Curriculum(["hello", "other"])
+    hook = grpo.LiveRollout(rollouts, curriculum, Reward(), again=1)
+    told = hook(prompts, Trainer())
+    assert sorted(told["env_reward"]) == [0.0, 1.0]
+    assert told["logprobs"] is None
+    assert all(any(mask) for mask in told["env_mask"])
+    assert curriculum.weight("other") > curriculum.weight("hello")
+
+
+def test_what_does_not_fit_is_refused_before_anything_starts(tmp_path: Path, tiny: Path) -> None:
+    def refused(found: str, **changed: Any) -> None:
+        with pytest.raises(BadSetting, match=found):
+            grpo.prepare(settings(tmp_path, tiny, **changed))
+
+    refused("the task has no room", live=Live(completion_tokens=1024))
+    refused("must be divisible by num_generations", trainer={"num_generations": 8})
+    refused("package vllm is missing", vllm=grpo.Vllm())
+    refused("set by other settings", trainer={"use_vllm": True})
+    refused("was made for 1024", context_tokens=2048)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("preset", sorted(grpo.PRESETS))
+def test_each_preset_is_one_that_the_trainer_accepts(tmp_path: Path, tiny: Path, preset: Any) -> None:
+    made = grpo.prepare(settings(tmp_path, tiny, preset=preset))
+    for key, value in grpo.PRESETS[preset].items():
+        assert getattr(made.arguments, key) == value
+    assert plain(made.settings)["preset"] == preset
