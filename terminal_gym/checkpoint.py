@@ -7,8 +7,10 @@ new shell, so variables, jobs and running programs are gone.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -114,18 +116,34 @@ class Checkpoint:
         self.close()
 
 
-def folder_of_shell(sandbox: Sandbox, *, user: str) -> str:
+def folder_of_shell(sandbox: Sandbox, *, user: str, init: int | None) -> str:
     """Return where the shell of a booted sandbox stands; "" where it stands nowhere, or nobody can tell.
 
     The answer is an agent's word: a name to hand back into its own machine, and nothing else.
+
+    Args:
+        user: Whose shell it is.
+        init: PID 1 as this host sees it, where it does: asking the kernel is quicker than a helper in the sandbox.
     """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        if init is not None:
+            children = Path(f"/proc/{init}/task/{init}/children").read_text("ascii").split()
+            shell = min(children, key=_started)
+            return _stood(str(Path(f"/proc/{shell}/cwd").readlink()))
     with contextlib.suppress(SandboxError):
         found = sandbox.run(
             [f"{GUEST}/bin/python3", "-I", "-S", "-B", "-c", _FIND],
             timeout_s=_HELPER_S,
             user=user,  # the shell's: root of a sandbox may not look at others' processes
         )
-        name = found.stdout.decode("utf-8", "surrogateescape")
-        if found.exit_code == 0 and name.startswith("/") and not name.endswith(" (deleted)"):
-            return name
+        if found.exit_code == 0:
+            return _stood(os.fsdecode(found.stdout))
     return ""
+
+
+def _started(pid: str) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+
+
+def _stood(link: str) -> str:
+    return link if link.startswith("/") and not link.endswith(" (deleted)") else ""

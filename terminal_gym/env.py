@@ -315,7 +315,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             )
         elapsed_s = began - self._began
         try:
-            folder = folder_of_shell(sandbox, user=self._task.user or sandbox.image.user)
+            user = self._task.user or sandbox.image.user
+            folder = folder_of_shell(sandbox, user=user, init=self.session.init_pid())
             return Checkpoint(
                 sandbox.snapshot(),
                 task=self._task,

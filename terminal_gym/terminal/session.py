@@ -137,6 +137,10 @@ class Session:
         self._was_settled = self._was_typed_at = False
         self.is_closed = False
 
+    def init_pid(self) -> int | None:
+        """Return PID 1 of the shell's machine as this host sees it, None where it does not."""
+        return self._wire.init_pid()
+
     # ── open, close ─────────────────────────────────────────────────────────────────────────────
 
     def open(self, deadline_s: float = 30.0) -> Settled:

@@ -11,16 +11,16 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed
-from terminal_gym.sandbox import keeper
+from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxLost, StartFailed
+from terminal_gym.sandbox import cgroup, keeper
 from terminal_gym.sandbox.base import SandboxSpec
 from terminal_gym.sandbox.namespace import Namespace, _collect
-from terminal_gym.tasks.task import Limits
+from terminal_gym.tasks.task import ImageRecipe, Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
 
@@ -211,3 +211,47 @@ def test_a_child_that_keeps_the_pipes_is_not_waited_for() -> None:
     began = time.monotonic()
     assert _collect(["sh", "-c", "sleep 20 & echo done"], limit=100, timeout_s=30.0)[:2] == (0, b"done\n")
     assert time.monotonic() - began < 10.0
+
+
+def test_an_image_that_a_sandbox_or_a_snapshot_stands_on_stays(runtime: Namespace, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /kept\n")
+    recipe = ImageRecipe("tgym-test/held:1", context)
+    runtime.build(recipe)
+    with runtime.start(SandboxSpec(recipe.name, f"ns-{uuid.uuid4().hex[:12]}")) as sandbox:
+        with pytest.raises(StartFailed, match="uses it"):
+            runtime.remove_image(recipe.name)
+        kept = sandbox.snapshot()
+    with kept, pytest.raises(StartFailed, match="uses it"):
+        runtime.remove_image(recipe.name)
+    assert runtime.image(recipe.name).name == recipe.name
+    runtime.remove_image(recipe.name)
+    with pytest.raises(ImageMissing):
+        runtime.image(recipe.name)
+
+
+def test_what_was_frozen_when_its_owner_died_is_thawed_and_removed(runtime: Namespace) -> None:
+    held = cgroup.Cgroup(f"frozen-{uuid.uuid4().hex[:12]}", Limits())
+    name = Path(held.entrances[0]).parent.name if held.entrances else ""
+    if not name:
+        pytest.skip("no control groups can be made here")
+    argv = ["sh", "-c", "for group; do echo 0 >$group; done; exec sleep 60", "sh", *held.entrances]
+    with subprocess.Popen(argv) as sleeper:
+        inside = Path(held.entrances[-1])
+        assert wait_for(lambda: str(sleeper.pid) in inside.read_text().split())
+        with held.frozen() as still:
+            if still:
+                sleeper.kill()
+                cgroup.remove_named(name)
+                assert sleeper.wait(timeout=10) < 0
+        sleeper.kill()
+    held.close()
+    assert not inside.parent.exists()
+
+
+def wait_for(claim: Callable[[], bool], *, deadline_s: float = 10.0) -> bool:
+    until = time.monotonic() + deadline_s
+    while not claim() and time.monotonic() < until:
+        pass
+    return claim()
