@@ -86,6 +86,11 @@ def as_object(played: Trajectory, image: Image | None) -> dict[str, object]:
         "reason": outcome.reason,
         "checks": [{"id": check.id, "outcome": check.outcome} for check in outcome.checks],
         "integrity": list(outcome.integrity),
+        "grading": outcome.grading,
+        "beside": None
+        if outcome.beside is None
+        else {"status": outcome.beside.status, "reward": outcome.beside.reward},
+        "notes": list(outcome.notes),
         "steps": len(played.steps),
         "seconds": {phase: round(value, 4) for phase, value in played.seconds.items()},
     }
@@ -105,5 +110,11 @@ def show_episode(played: Trajectory) -> None:
     show(
         f"  agent {played.agent}, runtime {played.runtime}, reward {reward}, {len(played.steps)} steps; {phases}"
     )
+    if outcome.beside is not None:
+        other, rules = outcome.beside, "parity" if outcome.grading == "strict" else "strict"
+        why = f" ({other.error or other.reason})" if other.error or other.reason else ""
+        show(f"  by {rules} rules: {other.status}{why}", style=COLOUR[other.status])
+    for note in outcome.notes:
+        show(f"  note: {note}", style="dim")
     for flag in outcome.integrity:
         show(f"  flag: {flag}", style="yellow")

@@ -14,6 +14,7 @@ from terminal_gym.errors import UsageError
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory import asciicast
+from terminal_gym.trajectory.record import Grading
 
 
 def run(
@@ -24,6 +25,10 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
     cast: Annotated[Path | None, typer.Option(help="Leave an asciicast of the episode here.")] = None,
     seed: Annotated[int | None, typer.Option(help="Handed to reset.")] = None,
+    grading: Annotated[
+        str,
+        typer.Option(help="Whose verdict is the reward: strict, or parity (the task format's own rules)."),
+    ] = "strict",
 ) -> None:
     """Play one episode and print its verdict. Exit codes: 0 passed, 1 failed, 2 usage, 3 broken."""
     player = _agent(agent, script)
@@ -31,7 +36,7 @@ def run(
         raise typer.BadParameter(f"{cast.parent} is no folder")
     try:
         found = find_task(task)
-        code = _play(found, player, runtime=runtime, json=json, cast=cast, seed=seed)
+        code = _play(found, player, runtime=runtime, json=json, cast=cast, seed=seed, grading=grading)
     except UsageError:
         raise
     except (
@@ -55,8 +60,15 @@ def _agent(name: str, script: Path | None) -> Agent:
     return open_agent(name, script=script) if script is not None else open_agent(name)
 
 
+def which(grading: str) -> Grading:
+    """Return `grading` where it is one; raises BadParameter where it is not."""
+    if grading not in ("strict", "parity"):
+        raise typer.BadParameter(f"--grading is {grading!r}; it must be strict or parity")
+    return "parity" if grading == "parity" else "strict"
+
+
 def _play(
-    found: Task, player: Agent, *, runtime: str, json: bool, cast: Path | None, seed: int | None
+    found: Task, player: Agent, *, runtime: str, json: bool, cast: Path | None, seed: int | None, grading: str
 ) -> int:
     # Here, not above: `tgym tasks list` needs neither a terminal nor a sandbox.
     from terminal_gym.env import TerminalEnv
@@ -64,7 +76,7 @@ def _play(
 
     with (
         ready(runtime, found) as (maker, image),
-        TerminalEnv(found, runtime=maker, record=cast is not None) as env,
+        TerminalEnv(found, runtime=maker, record=cast is not None, grading=which(grading)) as env,
     ):
         played = run_episode(env, player, seed=seed)
     if cast is not None:

@@ -322,6 +322,9 @@ class TimedAgent:
         return self._agent.name
 
     def begin(self, task: Task) -> None:
+        self._began = None
+        if task.steps:  # each has a time of its own
+            self._limit_s = task.limits.agent_s
         self._agent.begin(task)
 
     def act(self, seen: Observation) -> Action:

@@ -128,8 +128,11 @@ def _make_network(engine: Engine, spec: SandboxSpec) -> None:
         if left["Name"] == name:
             _refuse_living(name, (left.get("Labels") or {}).get(LABEL))
             client.remove_network(left["Id"])
+    internal = not spec.limits.network
+    # An internal network still ends at the host, unless the host has no address on it.
+    options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if internal else {}
     client.create_network(
-        name, driver="bridge", internal=not spec.limits.network, labels=_labels(spec), check_duplicate=True
+        name, driver="bridge", internal=internal, options=options, labels=_labels(spec), check_duplicate=True
     )
 
 

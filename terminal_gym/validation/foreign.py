@@ -41,6 +41,7 @@ _TAIL = 20_000
 _FAULTS = {"timeout": "timeout", "no_report": "no_report", "no_room": "no_room"}
 _CONTROLS: dict[tuple[str, str], str] = {}  # what the script does on a machine that nobody has touched
 _CONTROLS_LOCK = threading.Lock()
+_CONTROL_LOCKS: dict[tuple[str, str], threading.Lock] = {}  # one try for a task at a time, many tasks at once
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,8 @@ def control(task: Task, script: ScriptSpec, runtime: Runtime) -> str:
     """
     key = (task.content_hash(), f"{runtime.name} {task.limits.network} {trusted_tree().hash}")
     with _CONTROLS_LOCK:
+        alone = _CONTROL_LOCKS.setdefault(key, threading.Lock())
+    with alone:
         if key not in _CONTROLS:
             try:
                 if script.machine is not None:

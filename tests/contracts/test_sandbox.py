@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from terminal_gym.errors import ImageMissing, NoShell, OversizedArchive
+from terminal_gym.errors import ImageMissing, NoShell, NotSupported, OversizedArchive
 from terminal_gym.sandbox.base import Console, Runtime, Sandbox, SandboxSpec
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
@@ -494,3 +494,39 @@ def descendants(pid: int) -> set[int]:
             for path in Path(f"/proc/{current}/task").glob("*/children"):
                 waiting += [int(child) for child in path.read_text().split()]
     return found
+
+
+def test_an_archive_of_ours_lands_where_it_says(start: Start) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, mode in (("given/by/host", 0o640), ("given/run", 0o755)):
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = mode, 2
+            tar.addfile(entry, io.BytesIO(b"ok"))
+    sandbox = start()
+    sandbox.write_archive(made.getvalue())
+    keys = Keys(sandbox.boot(ShellOrders(NONCE)))
+    assert "okok" in keys.ask("cat /given/by/host /given/run").replace("\r\n", "")
+    keys.ask("echo mine > /given/run; rm -r /given/by")
+    sandbox.write_archive(made.getvalue())
+    assert "okok" in keys.ask("cat /given/by/host /given/run").replace("\r\n", "")
+    assert "640 0" in keys.ask("stat -c '%a %u' /given/by/host")
+
+
+def test_a_snapshot_is_the_file_system_of_that_moment(start: Start, any_runtime: Runtime) -> None:
+    sandbox = start()
+    keys = Keys(sandbox.boot(ShellOrders(NONCE)))
+    keys.ask("echo then > /state")
+    if any_runtime.name == "namespace":
+        with pytest.raises(NotSupported, match="--runtime docker"):
+            sandbox.snapshot()
+        return
+    image = sandbox.snapshot()
+    try:
+        keys.ask("echo later > /state")
+        copy = start(image=image.name)
+        assert "then" in Keys(copy.boot(ShellOrders(NONCE))).ask("cat /state")
+        assert "later" in keys.ask("cat /state"), "the original goes on"
+        copy.close()
+    finally:
+        any_runtime.remove_image(image.name)
