@@ -156,7 +156,7 @@ def calibrate(
     tasks: Annotated[
         list[str], typer.Argument(metavar="FOLDER...", help="Task folders, or folders of them.")
     ],
-    runtime: Annotated[str, typer.Option(help="auto, docker or podman.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, docker, podman or namespace.")] = "auto",
     write: Annotated[
         Path | None, typer.Option(help="The file; else FOLDER.calibration.jsonl beside the set.")
     ] = None,

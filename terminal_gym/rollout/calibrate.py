@@ -14,7 +14,6 @@ from typing import Literal
 
 from terminal_gym.agents.agent import open_agent
 from terminal_gym.env import TerminalEnv
-from terminal_gym.errors import NotSupported
 from terminal_gym.rollout.episode import run_episode
 from terminal_gym.sandbox.base import Runtime, Sandbox
 from terminal_gym.tasks.calibration import Calibration
@@ -65,10 +64,6 @@ def calibrate(
     """
     if task.strict.calibrated is None or not _has_solution(task):
         return None
-    if runtime.name == "namespace":
-        raise NotSupported(
-            "Calibration looks at snapshots, which the namespace runtime has none of. Use docker."
-        )
     if task.steps or (task.script is not None and task.script.machine is not None):
         chosen = [
             Way("script", "restart", "root")

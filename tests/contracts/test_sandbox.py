@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from terminal_gym.errors import ImageMissing, NoShell, NotSupported, OversizedArchive
+from terminal_gym.errors import ImageMissing, NoShell, OversizedArchive
 from terminal_gym.sandbox.base import Console, Runtime, Sandbox, SandboxSpec
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
@@ -511,22 +511,3 @@ def test_an_archive_of_ours_lands_where_it_says(start: Start) -> None:
     sandbox.write_archive(made.getvalue())
     assert "okok" in keys.ask("cat /given/by/host /given/run").replace("\r\n", "")
     assert "640 0" in keys.ask("stat -c '%a %u' /given/by/host")
-
-
-def test_a_snapshot_is_the_file_system_of_that_moment(start: Start, any_runtime: Runtime) -> None:
-    sandbox = start()
-    keys = Keys(sandbox.boot(ShellOrders(NONCE)))
-    keys.ask("echo then > /state")
-    if any_runtime.name == "namespace":
-        with pytest.raises(NotSupported, match="--runtime docker"):
-            sandbox.snapshot()
-        return
-    image = sandbox.snapshot()
-    try:
-        keys.ask("echo later > /state")
-        copy = start(image=image.name)
-        assert "then" in Keys(copy.boot(ShellOrders(NONCE))).ask("cat /state")
-        assert "later" in keys.ask("cat /state"), "the original goes on"
-        copy.close()
-    finally:
-        any_runtime.remove_image(image.name)
