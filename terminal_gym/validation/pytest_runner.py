@@ -178,7 +178,10 @@ def _run(sandbox: Sandbox, orders: JudgeOrders, task: Task, crossed: bytes) -> R
     """Boot `sandbox` with judging orders; returns the signed report, None where none came."""
     tests = artifacts.pack_tests(task.validator.tests, own_conftest=task.validator.own_conftest)
     document = asked(sandbox, orders, tests=tests, artifacts=crossed)
-    return None if document is None else parsed(document)
+    if document is None:
+        sandbox.written_bytes()  # raises where the whole machine is gone: that silence is not the agent's
+        return None
+    return parsed(document)
 
 
 def _gate(sandbox: Sandbox, task: Task) -> None:

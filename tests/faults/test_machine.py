@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from faults.conftest import HELLO, play
 
 from terminal_gym.env import TerminalEnv
 from terminal_gym.sandbox.base import Runtime, open_runtime
-from terminal_gym.sandbox.namespace import Machine
+from terminal_gym.sandbox.namespace import Machine, Namespace
 from terminal_gym.sandbox.reaper import current_owner, is_orphan
 from terminal_gym.tasks.catalogue import find_task
 from terminal_gym.tasks.task import Mode, Task
@@ -57,6 +58,40 @@ def test_a_sandbox_that_the_kernel_kills_is_broken(namespace: Runtime, mode: Mod
         os.kill(keeper_of(env).pid, signal.SIGKILL)
         keeper_of(env).wait()
         _, reward, _, truncated, info = env.step("<submit>")
+    assert (info["status"], truncated) == ("broken", True), info
+    assert reward != reward
+
+
+@pytest.mark.whole
+def test_a_judge_that_the_kernel_kills_is_no_verdict(namespace: Runtime, tmp_path: Path) -> None:
+    """Its machine goes each time, so that there is none in the end; 0 would be a lie about honest work."""
+    assert isinstance(namespace, Namespace)
+    slow = Path(shutil.copytree(HELLO, tmp_path / "hello"))
+    tests = slow / "tests/test_outputs.py"
+    tests.write_text(
+        "import time\n" + tests.read_text().replace("    assert", "    time.sleep(5)\n    assert")
+    )
+    stop, since = threading.Event(), dict[str, float]()
+
+    def kill() -> None:
+        while not stop.wait(0.05):
+            for name, held in list(namespace._held.items()):
+                if not name.startswith("judge-") or held._line is None or held._keeper is None:
+                    continue
+                if time.monotonic() - since.setdefault(name, time.monotonic()) > 3.0:
+                    held._keeper._process.kill()
+
+    killer = threading.Thread(target=kill)
+    with TerminalEnv(find_task(slow), runtime=namespace, step_s=20.0) as env:
+        env.reset()
+        env.step(SOLVE)
+        killer.start()
+        try:
+            _, reward, _, truncated, info = env.step("<submit>")
+        finally:
+            stop.set()
+            killer.join()
+    assert since
     assert (info["status"], truncated) == ("broken", True), info
     assert reward != reward
 
