@@ -124,6 +124,7 @@ class Node:
         self.name = f"{entry['NodeManagerHostname']}/{entry['NodeID'][:8]}"
         self.runtime = ""
         self.is_ready = False
+        self._id, self._mending = entry["NodeID"], threading.Lock()
         self._playing: set[Attempt] = set()
         self._mutex = threading.Lock()
         self._ray = ray
@@ -175,8 +176,15 @@ class Node:
         try:
             self._told(self._asked("check"), timeout_s=_CALL_S)
         except RuntimeUnavailable:
-            self._actor = self._start()
-            self.wait_until_ready()
+            if not any(entry["NodeID"] == self._id and entry["Alive"] for entry in self._ray.nodes()):
+                raise
+            if not self._mending.acquire(blocking=False):
+                raise  # somebody who asked before starts it already
+            try:
+                self._actor = self._start()
+                self.wait_until_ready()
+            finally:
+                self._mending.release()
 
     def close(self) -> None:
         """Nothing: `end` does it, when nobody plays any more."""
