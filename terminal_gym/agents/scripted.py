@@ -39,10 +39,15 @@ def from_file(script: Path | str) -> Scripted:
     Raises:
         BadTaskFormat: An entry is no action; names the line.
     """
-    return Scripted([_action(entry) for entry in read_entries(Path(script))])
+    return Scripted([action_of(entry) for entry in read_entries(Path(script))])
 
 
-def _action(entry: Block | str) -> Action:
+def action_of(entry: Block | str) -> Action:
+    """Return the action of one entry.
+
+    Raises:
+        BadTaskFormat: It is none; names the line.
+    """
     if isinstance(entry, str):
         return Action(keys=(entry.encode(),))
     entry.refuse_unknown(("text", "keys", "command", "wait_s", "submit"))

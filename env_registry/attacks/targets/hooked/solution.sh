@@ -1,0 +1,1 @@
+printf 'quicksilver-7301-heron\n' > /app/answer.txt

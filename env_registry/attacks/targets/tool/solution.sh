@@ -1,0 +1,1 @@
+mkdir -p /app/log; printf 'quicksilver-7301-heron\n' > /app/log/today
