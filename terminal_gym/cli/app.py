@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from terminal_gym.cli import doctor, images, play, rollout, run, runs, tasks, view
+from terminal_gym.cli import audit, doctor, images, play, rollout, run, runs, tasks, view
 from terminal_gym.cli.report import BROKEN, USAGE, complain
 from terminal_gym.errors import TerminalGymError, UsageError
 
@@ -40,6 +40,7 @@ app.command("import")(runs.import_)
 app.command("judge")(runs.judge)
 app.command("replay")(runs.replay)
 app.command("view")(view.view)
+app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.command("reap")(images.reap)
 app.add_typer(tasks.app, name="tasks")

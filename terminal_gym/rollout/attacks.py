@@ -9,7 +9,8 @@ or `typed` (entries as in a script file, see `agents/scripted.py`), and optional
 
     brings    payloads, run first
     targets   names of targets; default: files and service
-    control   true (default), false, or the modes in which an honest solution, attacked, must still be paid
+    control   the modes in which an honest solution, attacked, must still be paid; true: all, false: none; default:
+              restart and live, for with artifacts nothing crosses that the attack left elsewhere
     open      mode → kinds of integrity flags: there it may be paid, if the verdict carries one of them
     generic   true: it knows nothing of the task, and is played on users' tasks too
     fast      true: played in every run of the tests
@@ -28,7 +29,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
 
 from terminal_gym.agents.scripted import action_of
 from terminal_gym.errors import UnknownName
@@ -71,7 +71,7 @@ class Attack:
         return tuple(_filled(move, task) for move in self.moves)
 
 
-NOTHING = Attack("nothing", "–", "nothing is done", "controls", (), (), MODES, {}, generic=True, fast=True)
+NOTHING = Attack("nothing", "-", "nothing is done", "controls", (), (), MODES, {}, generic=True, fast=True)
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,12 @@ class Suite:
         ]
 
     def _of(self, attack: Attack, *, fast: bool) -> Iterator[Case]:
-        for name in attack.on or tuple(self.targets):
+        """Fast: one target, and there the mode in which an attack has most to work with."""
+        names = attack.on or tuple(self.targets)
+        for name in names[:1] if fast else names:
             own = self.targets[name].validator
             modes: tuple[Mode, ...] = ("live",) if own.mode == "live" else ("artifacts", "restart")
-            for mode in modes[-1:] if fast and not attack.open and name != "hooked" else modes:
+            for mode in modes[-1:] if fast else modes:
                 task = replace(self.targets[name], validator=replace(own, mode=mode))
                 yield Case(attack, name, task, control=False)
                 if mode in attack.control:
@@ -233,15 +235,15 @@ def _typed(entry: Block) -> Iterator[Action]:
             yield Action(keys=(value.replace("@LONG@", _LONG).encode(),), wait_s=2.0)
         elif isinstance(value, dict):
             action = action_of(replace(entry, values=value, prefix=f"{entry.prefix}typed."))
-            yield replace(
-                action, keys=tuple(keys.replace(b"@LONG@", _LONG.encode()) for keys in action.keys)
-            )
+            yield replace(action, keys=tuple(keys.replace(b"@LONG@", _LONG.encode()) for keys in action.keys))
         else:
             raise entry.wrong("typed", f"{value!r} cannot be typed", "Write text or a mapping.")
 
 
 def _control(entry: Block) -> tuple[Mode, ...]:
-    value = entry.values.get("control", True)
+    if "control" not in entry.values:
+        return ("restart", "live")
+    value = entry.values["control"]
     if isinstance(value, bool):
         return MODES if value else ()
     return tuple(_mode(entry, "control", name) for name in entry.texts("control"))
@@ -257,4 +259,4 @@ def _open(entry: Block) -> dict[Mode, tuple[str, ...]]:
 def _mode(entry: Block, key: str, name: str) -> Mode:
     if name not in MODES:
         raise entry.wrong(key, f"{name!r} is no mode", f"Known: {', '.join(MODES)}.")
-    return cast(Mode, name)
+    return name

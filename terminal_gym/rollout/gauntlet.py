@@ -23,7 +23,7 @@ from terminal_gym.tasks.task import Mode, Task
 from terminal_gym.trajectory.record import Action, Observation, Status, Trajectory
 
 Result = Literal["refused", "flagged", "honest", "impossible", "paid", "denied", "broken"]
-# impossible: the machine cannot carry the attack out; flagged: paid where the mode is open to it, and the verdict says so
+# impossible: the machine cannot carry it out; flagged: paid where the mode is open to it, and the verdict says so
 AS_REQUIRED: tuple[Result, ...] = ("refused", "flagged", "honest", "impossible")
 
 

@@ -191,7 +191,7 @@ class Sandbox(Protocol):
         """Apparent size of what was written above the image, in bytes."""
         ...
 
-    def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
+    def changed_paths(self, *, limit: int = 200_000) -> tuple[str, ...]:
         """Paths added, changed or deleted since the image; untrusted names."""
         ...
 

@@ -77,6 +77,11 @@ class Engine:
         """
         return _checked(self.client.get(self._url(place), params=query, stream=True, timeout=self.call_s))
 
+    def head(self, place: str, query: Mapping[str, str]) -> requests.Response | None:
+        """Return the response to a HEAD, None where nothing is there."""
+        answer = self.client.head(self._url(place), params=query, timeout=CALL_S)
+        return None if answer.status_code == 404 else _checked(answer)
+
     def post(self, place: str, body: Mapping[str, object], *, silence_s: float) -> requests.Response:
         """Return the open response to a POST whose body may be silent for `silence_s` seconds."""
         limits = (self.call_s, self.call_s + silence_s)

@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from terminal_gym.errors import StartFailed
+from terminal_gym.errors import SandboxLost, StartFailed
 
 ROOT_UPPER = "_"  # folder of what was written outside of the folders that have an overlay of their own
 PRESET = ("etc/hosts", "etc/hostname", "etc/resolv.conf")  # written by us, so no change of the agent's
 _HOSTS = "127.0.0.1 localhost sandbox\\n::1 localhost\\n"
-_START_S = 20.0
+_START_S, _FIND_S = 20.0, 60.0
 _COPY_S = 120.0
 # Options of GNU's own: another program would leave the attributes out and say nothing.
 _COPY = ("cp", "--archive", "--sparse=always", "--reflink=auto", "--no-target-directory")
@@ -108,19 +108,22 @@ class Keeper:
         """Yield (path without its first slash, apparent size) of what was written, changed or deleted.
 
         Raises:
-            StartFailed: It could not be listed; `find` (findutils) does it, since it takes any depth of folders.
+            SandboxLost: It could not be listed; `find` (findutils) does it, since it takes any depth of folders.
         """
         look = ["find", "-P", f"{self.base}/u", "-mindepth", "2", "-printf", "%y%s %P\\0"]
-        ran = subprocess.run(
-            ["nsenter", "--target", str(self.pid), *users(), "--mount", *look],
-            capture_output=True,
-            env=_BARE_ENV,
-            timeout=60,
-            check=False,
-        )
-        if ran.returncode != 0 and not ran.stdout:  # it was killed: what is not there must not count as empty
-            why = ran.stderr.decode(errors="replace").strip()[-500:]
-            raise StartFailed(f"what was written to the sandbox cannot be listed: {why or 'no reason given'}")
+        try:
+            ran = subprocess.run(
+                ["nsenter", "--target", str(self.pid), *users(), "--mount", *look],
+                capture_output=True,
+                env=_BARE_ENV,
+                timeout=_FIND_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SandboxLost(f"what was written cannot be listed in {_FIND_S:g} s") from error
+        if ran.returncode != 0 and not ran.stdout:
+            said = ran.stderr[-500:].decode(errors="replace")
+            raise SandboxLost(f"what was written cannot be listed: {said}")
         for row in ran.stdout.split(b"\0")[:-1]:
             size, _, name = row.partition(b" ")
             path = os.fsdecode(name).removeprefix(f"{ROOT_UPPER}/")

@@ -419,7 +419,7 @@ class Machine:
         """Apparent size of what was written above the image."""
         return sum(size for _, size in self._place().keeper.written())
 
-    def changed_paths(self, *, limit: int = 10_000) -> tuple[str, ...]:
+    def changed_paths(self, *, limit: int = 200_000) -> tuple[str, ...]:
         """Paths added, changed or deleted since the image; untrusted names."""
         names = (f"/{path}" for path, _ in self._place().keeper.written())
         return tuple(name for _, name in zip(range(limit), names, strict=False))

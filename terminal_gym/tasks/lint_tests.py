@@ -6,6 +6,8 @@ It does *not* prove a validator sound: it knows the shapes that went wrong befor
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -68,6 +70,16 @@ def lint_test_file(path: Path, siblings: frozenset[str]) -> list[Finding]:
     return [finding for rule in RULES for finding in rule(file)]
 
 
+@functools.cache
+def imports_agent_code(tests: Path) -> bool:
+    """Whether a file below `tests` may run, in its own process, what an agent wrote; what is no Python cannot."""
+    found: list[Finding] = []
+    for path in sorted(tests.rglob("*.py")):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, OSError):
+            found += _runs_agent_code(TestFile(path, ast.parse(path.read_bytes(), str(path)), frozenset()))
+    return bool(found)
+
+
 def test_names(tree: ast.Module) -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Return the tests that pytest would collect, by the part of the node id after the file."""
     names: list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]] = []
@@ -120,7 +132,7 @@ def _runs_agent_code(file: TestFile) -> Iterator[Finding]:
 
 
 def _imports(file: TestFile) -> Iterator[Finding]:
-    known = sys.stdlib_module_names | {"pytest", "_pytest"} | file.siblings
+    known = sys.stdlib_module_names | {"pytest", "_pytest", "tg_remote"} | file.siblings
     for node in ast.walk(file.tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:

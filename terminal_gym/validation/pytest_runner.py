@@ -26,6 +26,7 @@ from terminal_gym.errors import (
     ValidatorBroken,
 )
 from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec
+from terminal_gym.tasks.lint_tests import imports_agent_code
 from terminal_gym.tasks.task import Mode, Task
 from terminal_gym.trusted_runtime.orders import JudgeOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
@@ -222,9 +223,12 @@ def _mode_here(task: Task, runtime: Runtime) -> Mode:
 
 
 def _flags(report: Report | None, task: Task) -> tuple[str, ...]:
-    if report is not None and not report.dropped and task.validator.tested_code_user == "nobody":
-        return ("one_uid",)
-    return ("tested_as_root",) if task.validator.tested_code_user == "root" else ()
+    found = ["in_process"] if imports_agent_code(task.validator.tests) else []
+    if task.validator.tested_code_user == "root":
+        found.append("tested_as_root")
+    elif report is not None and report.status == "reported" and not report.dropped:
+        found.append("one_uid")
+    return tuple(found)
 
 
 def _tail(report: Report | None) -> str:

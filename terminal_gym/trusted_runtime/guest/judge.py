@@ -4,7 +4,7 @@ The report is one JSON object:
 
     status      "reported"      the child ran pytest to its end
                 "died"          the child ended without a report: tested code exited or killed it
-                "crashed"       the supervisor failed, or the child before it had loaded any code of a test
+                "crashed"       the supervisor failed, or the child ended, or was late, with no test loaded
                 "timeout"       it was still running at the deadline
                 "too_large"     its report is over 8 MiB
                 "bad_report"    what it left is not the JSON of a report
@@ -173,7 +173,8 @@ def _attend(child: _Child, deadline: float) -> dict[str, Any]:
             if not ended:
                 waiting.unregister(fd)
         del report.kept[_MOST_REPORT:], output.kept[:-_MOST_OUTPUT]
-    status, document = _judged(report) if ended else ("timeout", None)
+    # Before its first byte the child ran nothing but our own code: what is late then is the machine.
+    status, document = _judged(report) if ended or not report.total else ("timeout", None)
     return {
         "status": status,
         "report": document,
