@@ -282,18 +282,27 @@ RUNTIMES = {
 }
 
 
+ENGINES = ("docker", "podman")  # these start containers with an OCI runtime of one's choice
+
+
 def open_runtime(name: str, **settings: str) -> Runtime:
     """Return the runtime of that name; what it names is imported only now.
 
     Args:
-        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace.
+        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace. What follows a colon is the
+            OCI runtime that the engine shall start containers with: "docker:runsc" for gVisor.
         settings: What that runtime is made with, e.g. `address` for docker; not for "auto".
+
+    Raises:
+        UnknownName: There is no such runtime, or it has no OCI runtime to choose.
     """
     if name == "auto":
         return _docker_or_namespace()
-    if name not in RUNTIMES:
-        raise UnknownName("runtime", name, known=[*RUNTIMES, "auto"])
-    return cast(Runtime, pkgutil.resolve_name(RUNTIMES[name])(**settings))
+    kind, colon, oci_runtime = name.partition(":")
+    if kind not in RUNTIMES or (colon and not (oci_runtime and kind in ENGINES)):
+        raise UnknownName("runtime", name, known=[*RUNTIMES, "auto", *(f"{kind}:runsc" for kind in ENGINES)])
+    chosen = {"oci_runtime": oci_runtime} if colon else {}
+    return cast(Runtime, pkgutil.resolve_name(RUNTIMES[kind])(**settings, **chosen))
 
 
 def _docker_or_namespace() -> Runtime:

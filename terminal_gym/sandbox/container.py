@@ -35,6 +35,7 @@ from docker.types import Ulimit
 from terminal_gym.errors import (
     ImageMissing,
     OversizedArchive,
+    RuntimeUnavailable,
     SandboxError,
     SandboxLost,
     StartFailed,
@@ -67,14 +68,19 @@ class Docker:
     Args:
         address: As DOCKER_HOST has it; "": that variable, or the default socket.
         mirror: A registry, `host[:port][/path]`, that is asked for an image before the one its name says; "": none.
+        oci_runtime: What the Engine starts containers with, by the name it is registered under ("runsc" for gVisor);
+            "": its default. It is part of `name`, and so of every record.
     """
 
-    name: ClassVar[str] = "docker"
+    name: str = "docker"
     follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
-    def __init__(self, address: str = "", mirror: str = "", *, call_s: int = CALL_S):
-        self.mirror = mirror
+    def __init__(
+        self, address: str = "", mirror: str = "", oci_runtime: str = "", *, call_s: int = CALL_S
+    ):
+        self.mirror, self.oci_runtime = mirror, oci_runtime
+        self.name = f"{type(self).name}:{oci_runtime}" if oci_runtime else type(self).name
         self.engine = Engine(self.name, address or self._address(), self.advice, call_s=call_s)
         self._held: dict[str, Container] = {}
         self._kept: set[committed.Committed] = set()
@@ -95,6 +101,12 @@ class Docker:
         """Raise RuntimeUnavailable where the daemon does not answer."""
         with self.engine.calling("ping"):
             self.engine.client.ping()
+            known = self.engine.client.info().get("Runtimes") or {} if self.oci_runtime else {}
+        if self.oci_runtime and known and self.oci_runtime not in known:
+            raise RuntimeUnavailable(
+                f"the engine at {self.engine.address} has no OCI runtime {self.oci_runtime!r}, only "
+                f"{', '.join(sorted(known))}. Register it (for gVisor: `runsc install`), and restart the engine."
+            )
 
     def missing_limits(self) -> tuple[str, ...]:
         """Names of the limits that this engine cannot hold a sandbox to."""
@@ -191,7 +203,9 @@ class Docker:
         """Return the new container's id; asked again after a lost reply or an error of the daemon's own."""
         name = container_name(spec.name)
         tree = self._tree_source(image)
-        settings = isolation.settings(self.engine, spec, image, tree=tree, ulimits=self._own_ulimits())
+        settings = isolation.settings(
+            self.engine, spec, image, tree=tree, ulimits=self._own_ulimits(), oci_runtime=self.oci_runtime
+        )
         for tries_left in (2, 1, 0):
             try:
                 return str(self.engine.client.create_container_from_config(settings, name)["Id"])
@@ -293,7 +307,7 @@ class Docker:
 class Podman(Docker):
     """Sandboxes on Podman's Engine API (`podman system service`)."""
 
-    name: ClassVar[str] = "podman"
+    name: str = "podman"
     follows_links: ClassVar[bool] = True
     advice: ClassVar[str] = "Start its API with `podman system service --time 0 &`, or set CONTAINER_HOST."
 

@@ -33,13 +33,20 @@ CAPABILITIES = (  # what stays of the root user's powers inside
 
 
 def settings(
-    engine: Engine, spec: SandboxSpec, image: Image, *, tree: str, ulimits: Sequence[Ulimit] = ()
+    engine: Engine,
+    spec: SandboxSpec,
+    image: Image,
+    *,
+    tree: str,
+    ulimits: Sequence[Ulimit] = (),
+    oci_runtime: str = "",
 ) -> dict[str, Any]:
     """Return the body of the request that creates the container of `spec`.
 
     Args:
         tree: Folder on the engine's machine, or volume, that holds the trusted tree.
         ulimits: More of them, for one kind of engine.
+        oci_runtime: As registered with the engine; "": its default.
     """
     client, limits = engine.client, spec.limits
     network = "bridge" if limits.network else "none"
@@ -51,7 +58,7 @@ def settings(
     if spec.share_network_of:
         network = f"container:{container_name(spec.share_network_of)}"
     disk = limits.disk_mb * 1024 * 1024
-    fingerprint = hashlib.sha256(repr((spec, image.digest)).encode()).hexdigest()
+    fingerprint = hashlib.sha256(repr((spec, image.digest, oci_runtime)).encode()).hexdigest()
     host = client.create_host_config(
         binds=[f"{tree}:{GUEST}:ro"],
         cap_drop=["ALL"],
@@ -71,6 +78,7 @@ def settings(
         ],
         log_config=LogConfig(type="none"),
         init=False,
+        runtime=oci_runtime or None,
     )
     config: dict[str, Any] = client.create_container_config(
         image.digest,

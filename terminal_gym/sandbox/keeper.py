@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terminal_gym.errors import SandboxLost, StartFailed
+from terminal_gym.sandbox import seccomp
 
 ROOT_UPPER = "_"  # folder of what was written outside of the folders that have an overlay of their own
 PRESET = ("etc/hosts", "etc/hostname", "etc/resolv.conf")  # written by us, so no change of the agent's
@@ -65,6 +66,7 @@ class Keeper:
         self._start_s = _START_S if begin_with is None else _START_S + _COPY_S
         self.base = folder / "m"
         self.base.mkdir()
+        self.filter = seccomp.write(folder)
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         if os.geteuid() != 0:
             argv = [*_enter_users(users_of), *argv] if users_of else [*argv, "--user", "--map-root-user"]

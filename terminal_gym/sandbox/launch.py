@@ -46,7 +46,19 @@ for number in range(64):
 libc.prctl(47, 4, 0, 0, 0)
 libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)({_MASK}, {_MASK}, 0, 0, 0, 0))
 """
-_NO_NEW_PRIVS = "libc.prctl(38, 1, 0, 0, 0)\n"
+_FILTER_FD = 9  # where a program finds the filter of system calls
+# And the filter, for good, unless bubblewrap has loaded it already (prctl 21 asks).
+_NO_NEW_PRIVS = f"""
+libc.prctl(38, 1, 0, 0, 0)
+if libc.prctl(21, 0, 0, 0, 0) != 2:
+    steps = os.read({_FILTER_FD}, 1 << 16)
+    os.close({_FILTER_FD})
+    kept = ctypes.create_string_buffer(steps, len(steps))
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
+    if libc.prctl(22, 2, ctypes.byref(Program(len(steps) // 8, ctypes.addressof(kept))), 0, 0) != 0:
+        os._exit(125)
+"""
 _BECOME = (
     _DROP
     + _NO_NEW_PRIVS
@@ -70,7 +82,7 @@ os.execve(sys.argv[3], sys.argv[3:], {INIT_ENV!r})
 # `"$@"` after the limits: a shell is the cheapest program that can set them and then become another.
 _LIMITED = (
     "ulimit -c 0; ulimit -n 4096; ulimit -f {blocks}; "
-    '{pids}for group in {groups}; do echo 0 >"$group"; done; exec "$@"'
+    '{pids}for group in {groups}; do echo 0 >"$group"; done; exec "$@" {filter_fd}<{filter}'
 )
 _PIVOT = """
 set -e
@@ -159,7 +171,11 @@ def _limited(place: Place, argv: Sequence[str]) -> list[str]:
         else f"ulimit -p {limits.pids + 3} 2>/dev/null || ulimit -u {limits.pids + 3}; "
     )
     script = _LIMITED.format(
-        blocks=limits.disk_mb * 2048, pids=pids, groups=" ".join(f"'{g}'" for g in place.groups)
+        blocks=limits.disk_mb * 2048,
+        pids=pids,
+        groups=" ".join(f"'{g}'" for g in place.groups),
+        filter=f"'{place.keeper.filter}'",
+        filter_fd=_FILTER_FD,
     )
     return ["sh", "-c", script, "tgym", *argv]
 
@@ -202,6 +218,7 @@ def _bubblewrap(place: Place, argv: Sequence[str]) -> list[str]:
     line += ["--unshare-cgroup-try", "--hostname", "sandbox", "--as-pid-1", "--die-with-parent"]
     line += ["--unshare-net"] if place.network == "none" else []
     line += ["--chdir", "/", "--clearenv", "--cap-drop", "ALL"]
+    line += ["--seccomp", str(_FILTER_FD)]
     for name in CAPABILITIES:
         line += ["--cap-add", name]
     for name, value in INIT_ENV.items():

@@ -200,7 +200,11 @@ def _libc_doors(code: bytes) -> bytes:
     # Opened by every start of Python: a FIFO there would hang it. So its local time is UTC.
     code = _blank(code, b"/etc/localtime")
     # A test may call setlocale: then these would be opened, and gconv's files name shared objects.
-    doors = rb"(?<=\0)/usr/(?:lib[\w/.-]*/gconv(?:/gconv-modules\.cache)?|lib(?:64)?/locale(?:/locale-archive)?)(?=\0)"
+    # And where there is no local time, `Universal` is opened in the folder of zones, which may be a FIFO as well.
+    doors = (
+        rb"(?<=\0)/usr/(?:lib[\w/.-]*/gconv(?:/gconv-modules\.cache)?|lib(?:64)?/locale(?:/locale-archive)?"
+        rb"|share/zoneinfo)(?=\0)"
+    )
     return re.sub(doors, _nowhere, code)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import platform
 import selectors
+import shlex
 import shutil
 import subprocess
 import sys
@@ -152,6 +154,46 @@ def test_thirty_two_at_once(runtime: Namespace) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         assert list(pool.map(episode, range(64))) == [0] * 64
+
+
+# Each is refused, and what programs need in their place is not: threads, children, locks.
+CALLS = """
+import ctypes, errno, fcntl, os, subprocess, threading
+libc = ctypes.CDLL(None, use_errno=True)
+tree = os.open("/tg/bin/python3", os.O_RDONLY)
+def refused(call, *args):
+    return (ctypes.get_errno() if call(*args) == -1 else 0) == errno.EPERM
+print(refused(libc.unshare, 0x10000000), refused(libc.fcntl, tree, 1024, 1))
+print(*(refused(libc.syscall, number, 0, 0, 0, 0, 0) for number in {numbers}))
+thread = threading.Thread(target=fcntl.flock, args=(tree, fcntl.LOCK_SH))
+thread.start(); thread.join()
+print(libc.unshare(0x400), subprocess.run(["true"]).returncode)
+"""
+NUMBERS = {"x86_64": (248, 250, 321, 298, 425), "aarch64": (217, 219, 280, 241, 425)}
+
+
+@pytest.mark.skipif(platform.machine() not in NUMBERS, reason="call numbers of this processor are not listed")
+@pytest.mark.parametrize("bubblewrap", [True, False])
+def test_calls_that_reach_past_the_sandbox_are_refused(
+    runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bubblewrap: bool
+) -> None:
+    if not bubblewrap:
+        for name in ("sh", "unshare", "nsenter", "mount", "find"):
+            (tmp_path / name).symlink_to(str(shutil.which(name)))
+        monkeypatch.setenv("PATH", str(tmp_path))
+    program = CALLS.replace("{numbers}", repr(NUMBERS[platform.machine()]))
+    with runtime.start(spec()) as sandbox:
+        console = sandbox.boot(ORDERS)
+        for run_by in ("shell", "helper"):
+            if run_by == "shell":  # a child of PID 1
+                line = f"/tg/bin/python3 -c {shlex.quote(program)}; echo e''nd\n"
+                console.stream.send(line.encode())
+                console.stream.expect_exact([b"end\r\n"], timeout=20)
+                told = (console.stream.before or b"").decode()
+            else:
+                told = sandbox.run(["/tg/bin/python3", "-c", program], timeout_s=20).stdout.decode()
+            told = told.replace("\x07", " ")
+            assert " ".join(told.split()[-9:]) == "True True True True True True True 0 0", (run_by, told)
 
 
 # ── other machines ──────────────────────────────────────────────────────────────────────────────
