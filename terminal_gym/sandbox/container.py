@@ -53,6 +53,7 @@ from terminal_gym.tasks.task import ImageRecipe
 from terminal_gym.trusted_runtime.orders import Orders
 from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 
+_END_S = 2  # seconds that PID 1 gets to kill everything
 _GO_MODE_LINK = 1 << 27  # os.ModeSymlink in a path's status
 _GO_MODE_TYPE = 0x8F280000  # os.ModeType: every bit that a regular file has not
 # What the daemon, and runc, open below the container's root at every start, to look up a user, with no time limit.
@@ -342,7 +343,7 @@ class Container:
         self._snapshot = snapshot
         self._line: Line | None = None
         self._beside = beside
-        self._closed = self._ran = False
+        self._closed = self._ran = self._keeps_shell = False
 
     def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Line:
         """Start PID 1 with `orders`; returns its terminal once it has accepted them. What ran before is stopped."""
@@ -350,7 +351,7 @@ class Container:
             self.stop()
         if self._ran:
             self._mend()
-        self._ran = True
+        self._ran, self._keeps_shell = True, orders.kind == "shell"
         try:
             with self._runtime.starts, self._engine.calling("start", sandbox=self.name):
                 self._line = line = Line(self._engine, self.id, self.name)
@@ -433,6 +434,8 @@ class Container:
         self._hang_up()
         with self._engine.calling("stop", sandbox=self.name):
             try:
+                if self._keeps_shell and self._told_to_end():
+                    return
                 self._engine.client.kill(self.id)
             except NotFound:
                 raise SandboxLost(f"the container of {self.name} is gone") from None
@@ -442,6 +445,14 @@ class Container:
                 if self._engine.client.inspect_container(self.id)["State"]["Running"]:
                     raise  # otherwise it ended while it was being killed
             self._engine.client.wait(self.id, timeout=self._engine.call_s, condition="not-running")
+
+    def _told_to_end(self) -> bool:
+        """Have PID 1 kill all and end; whether it did. Killed itself, it would first hang up the terminal."""
+        self._engine.client.kill(self.id, "SIGTERM")
+        with contextlib.suppress(requests.Timeout, requests.ConnectionError):
+            self._engine.client.wait(self.id, timeout=_END_S, condition="not-running")
+            return True
+        return False
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""

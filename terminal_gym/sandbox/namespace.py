@@ -50,6 +50,7 @@ from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 _NOTHING_THERE, _OVER_LIMIT = 3, 4  # exit codes of guest/archive.py
 _ARCHIVE_S = 60.0
 _COPIES = 3  # tries of a copy while programs run on
+_END_S = 2  # seconds that PID 1 gets to kill everything
 _GRACE_S = 5.0  # what a guard that is itself stuck gets on top of its limit
 
 
@@ -340,6 +341,7 @@ class Machine:
             except BaseException:
                 self.stop()
                 raise
+        self._line.keeps_shell = orders.kind == "shell"
         return self._line
 
     def run(
@@ -556,6 +558,7 @@ class Line:
         self._fd = ours
         self.stream: fdspawn[bytes] = fdspawn(ours, maxread=131_072, searchwindowsize=300)
         self._init: int | None = None
+        self.keeps_shell = False
 
     def resize(self, rows: int, cols: int) -> None:
         """Give the terminal another size, in cells."""
@@ -584,7 +587,7 @@ class Line:
         """Kill PID 1, and with it all its processes; wait until they are gone; close the terminal."""
         pid = self.init_pid()
         if pid is not None:
-            _kill_and_wait(pid)
+            _kill_and_wait(pid, keeps_shell=self.keeps_shell)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_GRACE_S if pid is not None else 0.05)
         if self._process.returncode is None:
@@ -625,7 +628,7 @@ def _grandchild(pid: int) -> int | None:
     return pid
 
 
-def _kill_and_wait(pid: int) -> None:
+def _kill_and_wait(pid: int, *, keeps_shell: bool) -> None:
     import select
 
     try:
@@ -634,7 +637,10 @@ def _kill_and_wait(pid: int) -> None:
         return
     try:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            # A keeper of a shell then kills all and ends; killed itself, it would first hang up the terminal.
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if not (keeps_shell and select.select([handle], [], [], _END_S)[0]):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
         select.select([handle], [], [], 30.0)
     finally:
         os.close(handle)

@@ -124,7 +124,7 @@ def _judged(
     sandbox.stop()
     _gate(sandbox, task)
     if mode == "restart":
-        flags = integrity.flags(sandbox.changed_paths())
+        flags = _changes(sandbox)
         canary = secrets.token_hex(16)
         report = _run(sandbox, _orders(task, canary=canary), task, b"")
         return (
@@ -220,6 +220,15 @@ def _mode_here(task: Task, runtime: Runtime) -> Mode:
     if task.validator.mode == "restart" and single and task.validator.artifacts:
         return "artifacts"
     return task.validator.mode
+
+
+def _changes(sandbox: Sandbox) -> tuple[str, ...]:
+    """Return the flags for what was changed; an agent can make that impossible to list, and is then flagged for it."""
+    try:
+        return integrity.flags(sandbox.changed_paths())
+    except SandboxError:
+        sandbox.written_bytes()  # raises where it is the machine that is gone
+        return ("too_many changes: they cannot be listed",)
 
 
 def _flags(report: Report | None, task: Task) -> tuple[str, ...]:

@@ -165,7 +165,17 @@ def _watch(shell: int, nonce: str) -> NoReturn:
         elif heard.si_signo == _signal.SIGUSR1 and from_host:
             hint.restart()
         elif heard.si_signo == _signal.SIGTERM and from_host:
-            os._exit(128 + _signal.SIGTERM)
+            _end_all()
+
+
+def _end_all() -> NoReturn:
+    """Kill everything, then end. Killed ourselves, we would hang up the terminal first, and run a trap for it."""
+    if os.getpid() == 1:
+        try:
+            os.kill(-1, _signal.SIGKILL)
+        except OSError:  # nothing is left
+            pass
+    os._exit(128 + _signal.SIGTERM)
 
 
 def _reap(shell: int) -> None:
