@@ -77,9 +77,7 @@ class Docker:
     follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
-    def __init__(
-        self, address: str = "", mirror: str = "", oci_runtime: str = "", *, call_s: int = CALL_S
-    ):
+    def __init__(self, address: str = "", mirror: str = "", oci_runtime: str = "", *, call_s: int = CALL_S):
         self.mirror, self.oci_runtime = mirror, oci_runtime
         self.name = f"{type(self).name}:{oci_runtime}" if oci_runtime else type(self).name
         self.engine = Engine(self.name, address or self._address(), self.advice, call_s=call_s)
