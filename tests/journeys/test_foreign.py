@@ -167,6 +167,29 @@ def test_calibration_is_kept_beside_the_set_and_followed(docker: Runtime, tmp_pa
     assert calibrate(read_folder(KIT / "task_17"), runtime=docker) is None, "there is no oracle"
 
 
+def test_a_service_calibrates_to_live_where_no_restart_can_be_fair(docker: Runtime, tmp_path: Path) -> None:
+    folder = shutil.copytree(KIT / "bench1-note", tmp_path / "bench1-note")
+    shutil.copy(KIT / "bench1-shop/shop/shop.pl", tmp_path / "shop.pl")
+    shop = (tmp_path / "shop.pl").read_text().replace("/var/sales/open", "/app/open")
+    serve = f"cat > /app/shop.pl <<'END'\n{shop}END\nSTOCK='herons 3' perl /app/shop.pl > /dev/null 2>&1 &\n"
+    (folder / "solution.sh").write_text(f"{serve}until [ -e /app/open ]; do sleep 0.1; done\n")
+    (folder / "tests/test_outputs.py").write_text(
+        "from urllib.request import urlopen\n\n\ndef test_shop():\n"
+        "    assert urlopen('http://localhost:8000/stock', timeout=5).read() == b'herons 3\\n'\n"
+    )
+    found = calibrate(read_folder(folder), runtime=docker)
+    assert found is not None
+    assert (found.judge, found.mode, found.user, found.fair) == ("pytest", "live", "nobody", True)
+    assert "restart" in found.note
+    calibration.write(calibration.beside(tmp_path), [found])
+    try:
+        outcome = played(read_folder(folder), "oracle", docker)
+    finally:
+        calibration.beside(tmp_path).unlink()
+    assert both(outcome) == ("passed", "passed"), outcome
+    assert "uncalibrated" not in outcome.notes
+
+
 def test_an_image_that_was_pinned_is_the_only_one(docker: Runtime) -> None:
     task = read_folder(KIT / "bench1-note")
     pinned = replace(task, image=replace(task.image, digest=docker.image(task.image.name).digest))

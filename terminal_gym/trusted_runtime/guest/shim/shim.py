@@ -182,6 +182,24 @@ def _venv(args: list[str]) -> int:
 
 def _run(args: list[str]) -> int:
     """`uv run` and `uvx`: flags, then a program and its arguments."""
+    wanted, command = asked(args)
+    code = _needs("uv run with", wanted)
+    if not command:
+        return code
+    name = command[0].partition("@")[0].partition("==")[0]
+    if name in ("pytest", "py.test"):
+        return pytest(name, command[1:])
+    if name in ("python", "python3"):
+        return python(name, command[1:])
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"{command[0]}: {error}", file=sys.stderr)
+    return 127
+
+
+def asked(args: list[str]) -> tuple[list[str], list[str]]:
+    """(packages that `uv run` or `uvx` is to bring, the command line that it is to run)"""
     wanted: list[str] = []
     while args and args[0].startswith("-") and args[0] != "--":
         flag, equals, value = args[0].partition("=")
@@ -190,20 +208,7 @@ def _run(args: list[str]) -> int:
             wanted += value.split(",") if flag in ("--with", "-w", "--from") else []
         else:
             args = args[1:]
-    args = args[1:] if args[:1] == ["--"] else args
-    code = _needs("uv run with", wanted)
-    if not args:
-        return code
-    name = args[0].partition("@")[0].partition("==")[0]
-    if name in ("pytest", "py.test"):
-        return pytest(name, args[1:])
-    if name in ("python", "python3"):
-        return python(name, args[1:])
-    try:
-        os.execvp(args[0], args)
-    except OSError as error:
-        print(f"{args[0]}: {error}", file=sys.stderr)
-    return 127
+    return wanted, args[1:] if args[:1] == ["--"] else args
 
 
 def python(program: str, args: list[str]) -> int:
