@@ -58,6 +58,7 @@ def second_engine(docker_runtime: Runtime) -> Iterator[str]:
     if os.geteuid() != 0 or not (shutil.which("dockerd") and shutil.which("runc")):
         pytest.skip("a second Engine needs root, dockerd and runc")
     with tempfile.TemporaryDirectory(prefix="tgym-engine-") as folder:
+        Path(folder).chmod(0o755)  # the remapped root passes through it
         address = f"unix://{folder}/sock"
         line = [
             "dockerd",
