@@ -82,6 +82,12 @@ def page(suite: Suite, findings: Sequence[Finding]) -> str:
         f"{cheats} cheats were played: {counts['paid']} were paid, {counts['flagged']} were paid and flagged, "
         f"{counts['broken']} had no verdict. Honest work was paid in {honest} of {len(findings) - cheats} controls.",
     ]
+    missing = sum(len(keys_of(case)) for case in suite.cases()) - len(findings)
+    if missing:
+        lines.append(
+            f"**Not counted above: {missing} cases** that were not played yet, or not again since they were paid or "
+            "broken and something was mended for them. `locked-files` on docker is known to break verdicts and is open."
+        )
     family = ""
     for attack in suite.attacks:
         mine = [one for one in findings if one.attack == attack.id]
