@@ -18,10 +18,19 @@ _UP_S = 60.0
 
 
 class OwnDaemon:
-    """A dockerd with its own data, socket and runtime folder; no bridge, no firewall rules."""
+    """A dockerd with its own data, socket and runtime folder; no bridge, no firewall rules.
 
-    def __init__(self) -> None:
+    In a network namespace of its own: a daemon without a bridge removes `docker0` where it finds one, and with it the
+    network of the machine's own Engine.
+
+    Args:
+        options: Further words of its command line.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="tgym-dockerd-"))
+        self._folder.chmod(0o755)  # a remapped root passes through it
         self.socket, self._log = self._folder / "docker.sock", self._folder / "log"
         self.address = f"unix://{self.socket}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,7 +40,8 @@ class OwnDaemon:
         """Return why none can be started here, "" where one can be tried."""
         if os.geteuid():
             return "a second dockerd needs root"
-        return "" if shutil.which("dockerd") else "there is no dockerd"
+        missing = [name for name in ("dockerd", "runc", "unshare") if not shutil.which(name)]
+        return f"there is no {missing[0]}" if missing else ""
 
     def start(self) -> bool:
         """Start it; returns whether it answers."""
@@ -40,10 +50,9 @@ class OwnDaemon:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    "dockerd",
-                    "-H",
-                    self.address,
+                    *("unshare", "--net", "dockerd", "-H", self.address),
                     *words,
+                    *self._options,
                     "--bridge=none",
                     "--iptables=false",
                     "--ip6tables=false",

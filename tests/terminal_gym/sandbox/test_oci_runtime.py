@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
-from conftest import wait_until
+from kit.own_daemon import OwnDaemon
 
 from terminal_gym.errors import RuntimeUnavailable, UnknownName
 from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
@@ -55,47 +53,15 @@ def test_the_default_by_its_own_name_starts_a_sandbox(docker_runtime: Runtime) -
 @pytest.fixture(scope="module")
 def second_engine(docker_runtime: Runtime) -> Iterator[str]:
     """An Engine of our own: users remapped, one more OCI runtime, the base image; yields its address."""
-    if os.geteuid() != 0 or not (shutil.which("dockerd") and shutil.which("runc")):
-        pytest.skip("a second Engine needs root, dockerd and runc")
-    with tempfile.TemporaryDirectory(prefix="tgym-engine-") as folder:
-        Path(folder).chmod(0o755)  # the remapped root passes through it
-        address = f"unix://{folder}/sock"
-        line = [
-            "dockerd",
-            "--data-root",
-            f"{folder}/data",
-            "--exec-root",
-            f"{folder}/exec",
-            "--host",
-            address,
-        ]
-        line += ["--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false", "--userns-remap=default"]
-        line += ["--add-runtime", f"wrapped={shutil.which('runc')}"]
-        with Path(folder, "log").open("wb") as log:
-            daemon = subprocess.Popen(line, stdout=log, stderr=log)
-        try:
-            if not wait_until(lambda: _answers(address) or daemon.poll() is not None, deadline_s=60.0):
-                pytest.skip("a second Engine does not come up here")
-            if daemon.poll() is not None:
-                said = Path(folder, "log").read_text(errors="replace")[-500:]
-                pytest.skip(f"a second Engine does not start here: {said}")
-            saved = docker_runtime.engine.client.get_image(IMAGE)  # type: ignore[attr-defined]
-            with docker.APIClient(base_url=address) as client:
-                client.load_image(b"".join(saved))
-            yield address
-        finally:
-            daemon.terminate()
-            daemon.wait(timeout=60)
-
-
-def _answers(address: str) -> bool:
-    if not Path(address.removeprefix("unix://")).exists():
-        return False
-    try:
-        with docker.APIClient(base_url=address) as client:
-            return bool(client.ping())
-    except (docker.errors.DockerException, OSError):
-        return False
+    if reason := OwnDaemon.why_not():
+        pytest.skip(reason)
+    with OwnDaemon("--userns-remap=default", "--add-runtime", f"wrapped={shutil.which('runc')}") as engine:
+        if not engine.start():
+            pytest.skip(f"a second Engine does not start here: {engine.log[-500:]}")
+        saved = docker_runtime.engine.client.get_image(IMAGE)  # type: ignore[attr-defined]
+        with docker.APIClient(base_url=engine.address) as client:
+            client.load_image(b"".join(saved))
+        yield engine.address
 
 
 @pytest.mark.docker
