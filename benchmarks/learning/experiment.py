@@ -30,7 +30,7 @@ from benchmarks.learning.fit import Plan, examples, fit, read_rows
 from benchmarks.learning.server import Speaker, serving
 from benchmarks.learning.student import Student
 from benchmarks.learning.teacher import Teacher
-from benchmarks.learning.tiny import make_model, make_tokenizer
+from benchmarks.learning.tiny import load_tokenizer, make_model, make_tokenizer
 from terminal_gym.errors import BadSetting, TerminalGymError
 from terminal_gym.tasks.manifest import read_manifest
 from terminal_gym.trajectory.store import Run
@@ -42,15 +42,16 @@ _REPLY_TOKENS = 40  # of the student, at most; the longest command of the teache
 class Settings:
     """How large the experiment is."""
 
-    train: int = 40  # training tasks of each family
+    families: tuple[str, ...] = ()  # of tasks; none: every family
+    lessons: int = 40  # training tasks of each family that the teacher plays
+    practice: int = 8  # more of them, on which the student practises
     test: int = 2  # held-out tasks of each family
     attempts: int = 16  # at each held-out task
     blind_attempts: int = 4  # likewise, of the blind student
     base_attempts: int = 16  # likewise, of the untrained model
-    sft_steps: int = 500
-    practice: int = 10  # training tasks of each family on which the student practises, from the last one back
     practice_attempts: int = 4
-    rft_steps: int = 200
+    sft_steps: int = 250
+    rft_steps: int = 150
     context: int = 768  # tokens
     temperature: float = 1.0
 
@@ -101,47 +102,52 @@ class Experiment:
 
     def prepare(self) -> None:
         """Tasks, the teacher's trajectories, and the tokenizer."""
-        for split, count in (("train", self.settings.train), ("test", self.settings.test)):
+        kinds = [word for family in self.settings.families for word in ("--family", family)]
+        counts = {"train": self.settings.lessons + self.settings.practice, "test": self.settings.test}
+        for split, count in counts.items():
             with self._whole(self.folder / "tasks" / split) as draft:
                 if draft is not None:
                     self._tgym(
-                        "registry", "generate", "--count", str(count), "--split", split, "--out", str(draft)
+                        "registry",
+                        "generate",
+                        *kinds,
+                        "--count",
+                        str(count),
+                        "--split",
+                        split,
+                        "--out",
+                        str(draft),
                     )
-        train = self.folder / "tasks" / "train" / "manifest.jsonl"
-        self.rollout(self.folder / "teacher", train, lambda: Teacher(train), name="teacher", attempts=1)
+        taught = self._manifest("taught", lambda number: number < self.settings.lessons)
+        self._manifest("practice", lambda number: number >= self.settings.lessons)
+        self.rollout(self.folder / "teacher", taught, lambda: Teacher(taught), name="teacher", attempts=1)
         self.export(self.folder / "teacher", self.folder / "lessons", "messages")
         with self._whole(self.folder / "tokenizer") as draft:
             if draft is not None:
-                rows = read_rows(self.folder / "lessons" / "train.jsonl")
-                make_tokenizer([m["content"] for row in rows for m in row["messages"]], draft)
+                make_tokenizer([m["content"] for row in self._lessons() for m in row["messages"]], draft)
 
     # ── one seed ────────────────────────────────────────────────────────────────────────────────
 
     def base(self, seed: int) -> None:
         """The untrained model, on the held-out tasks."""
-        from transformers import AutoTokenizer
-
-        with self._whole(self._place(seed, "base")) as draft:
-            if draft is not None:
-                tokenizer: Any = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
-                make_model(tokenizer, context=self.settings.context, seed=seed).save_pretrained(draft)
-                tokenizer.save_pretrained(draft)
+        self._begin(seed)
         self._examine(seed, "base", attempts=self.settings.base_attempts)
 
     def sft(self, seed: int) -> None:
         """Supervised on what the validators passed of the teacher's trajectories."""
+        self._begin(seed)
         self._fit(seed, "base", "sft", self._lessons(), steps=self.settings.sft_steps)
         self._examine(seed, "sft", attempts=self.settings.attempts)
 
     def blind(self, seed: int) -> None:
         """The same model, data and steps, but what the terminal showed is hidden from the model, then and now."""
+        self._begin(seed)
         self._fit(seed, "base", "blind", self._lessons(), steps=self.settings.sft_steps, blind=True)
         self._examine(seed, "blind", attempts=self.settings.blind_attempts, blind=True)
 
     def rft(self, seed: int) -> None:
         """Practice in live sandboxes; then fine-tuned on the sampled ids of what passed."""
-        tasks = self._practice_manifest()
-        practice = self._place(seed, "practice")
+        tasks, practice = self.folder / "tasks" / "practice.jsonl", self._place(seed, "practice")
         student = self._speaker(seed, "sft", salt=1)
         self.rollout(practice, tasks, student, name="sft", attempts=self.settings.practice_attempts)
         self.export(practice, self._place(seed, "earned"), "tokens")
@@ -178,9 +184,11 @@ class Experiment:
         spoken_by = speaker()
         try:
             with serving(spoken_by, name) as url:
+                half = str(self._concurrency // 2 + 1)
                 self._tgym(
                     "rollout", *(again if (run / "run.json").exists() else fresh), "--runtime", "namespace",
-                    "--concurrency", str(self._concurrency), env={"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"},
+                    "--concurrency", str(self._concurrency), "--starts", half, "--verifications", half,
+                    env={"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"},
                 )  # fmt: skip
         finally:
             if isinstance(spoken_by, Student):
@@ -200,13 +208,11 @@ class Experiment:
     def _fit(
         self, seed: int, start: str, name: str, rows: list[dict[str, Any]], *, steps: int, blind: bool = False
     ) -> None:
-        from transformers import AutoTokenizer
-
         out = self._place(seed, name)
         if out.exists():
             return
         self._check_time()
-        tokenizer: Any = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        tokenizer = load_tokenizer(self.folder / "tokenizer")
         self._say(f"{out.relative_to(self.folder)}: {steps} steps on {len(rows)} conversations")
         learned = examples(rows, tokenizer, blind=blind)
         fit(self._place(seed, start), learned, out, Plan(steps=steps, seed=seed), say=self._say)
@@ -220,13 +226,19 @@ class Experiment:
     def _speaker(self, seed: int, name: str, *, blind: bool = False, salt: int = 0) -> Callable[[], Speaker]:
         return lambda: Student(self._place(seed, name), blind=blind, seed=1000 * seed + salt)
 
-    def _practice_manifest(self) -> Path:
-        """Write the training tasks that are practised on: the last ones of each family."""
-        file = self.folder / "tasks" / "practice.jsonl"
-        train = self.folder / "tasks" / "train"
-        first = self.settings.train - self.settings.practice
+    def _begin(self, seed: int) -> None:
+        """Make the untrained model."""
+        with self._whole(self._place(seed, "base")) as draft:
+            if draft is not None:
+                tokenizer = load_tokenizer(self.folder / "tokenizer")
+                make_model(tokenizer, context=self.settings.context, seed=seed).save_pretrained(draft)
+                tokenizer.save_pretrained(draft)
+
+    def _manifest(self, name: str, holds: Callable[[int], bool]) -> Path:
+        """Write a manifest of the training tasks for whose number within their family `holds`."""
+        file, train = self.folder / "tasks" / f"{name}.jsonl", self.folder / "tasks" / "train"
         names = [Path(ref).name for ref in read_manifest(train / "manifest.jsonl").refs]
-        kept = [name for name in names if int(name.rpartition("-")[2]) >= first]
+        kept = [name for name in names if holds(int(name.rpartition("-")[2]))]
         file.write_text("".join(json.dumps({"path": f"train/{name}"}) + "\n" for name in kept), "utf-8")
         return file
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.student import hidden
+from benchmarks.learning.tiny import load_tokenizer
 from terminal_gym.errors import BadSetting
 
 _IGNORED = -100
@@ -83,11 +84,11 @@ def fit(
 ) -> None:
     """Train the checkpoint `start` on `rows` into the checkpoint `out`, which is there whole or not at all."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(plan.seed)
     model: Any = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    tokenizer: Any = AutoTokenizer.from_pretrained(start)
+    tokenizer = load_tokenizer(start)
     began = time.monotonic()
     losses = _trained(model, rows, plan, pad=tokenizer.pad_token_id, say=say)
     draft = out.with_name(f".{out.name}.draft")

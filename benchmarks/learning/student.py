@@ -6,6 +6,7 @@ goes on is continued from those ids, never from text that was made tokens again.
 
 from __future__ import annotations
 
+import inspect
 import queue
 import threading
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.server import Said, TooLong
+from benchmarks.learning.tiny import load_tokenizer
 
 _GATHER_S = 0.01  # how long a batch waits for company
 _REMEMBERED = 4096  # conversations whose ids are known
@@ -44,10 +46,14 @@ class Student:
 
     def __init__(self, checkpoint: Path, *, blind: bool = False, seed: int = 0, batch: int = 32):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint)
         self._model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        named = inspect.signature(self._model.forward).parameters
+        self._cache_is = (
+            "cache" if "cache" in named else "past_key_values"
+        )  # its name until transformers 5.23
         self._chance = torch.Generator().manual_seed(seed)
         self.context_tokens: int = self._model.config.max_position_embeddings
         self._blind, self._batch = blind, batch
@@ -135,7 +141,7 @@ class Student:
             for length in range(1, max(wish.max_tokens for wish in wishes) + 1):
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
                 out = self._model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                    input_ids=ids, attention_mask=mask, position_ids=positions, **{self._cache_is: cache},
                     use_cache=True, logits_to_keep=1,
                 )  # fmt: skip
                 cache, scores = out.past_key_values, out.logits[:, -1].float()

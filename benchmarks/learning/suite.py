@@ -13,11 +13,13 @@ from benchmarks.speed.clock import machine_facts
 from terminal_gym.errors import BadSetting, UnknownName
 
 SIZES = {
-    "full": Settings(train=100, test=4, practice=20, sft_steps=1000, rft_steps=400),
-    "small": Settings(),
+    "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=400),
+    "small": Settings(
+        families=("trail", "relay", "gate", "lock", "vault", "clerk"), practice_attempts=2, blind_attempts=2, rft_steps=100
+    ),
     "pilot": Settings(
-        train=2, test=1, attempts=2, blind_attempts=1, base_attempts=1, sft_steps=3, practice=1, practice_attempts=1,
-        rft_steps=2,
+        families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,
+        practice_attempts=1, sft_steps=3, rft_steps=2,
     ),
 }  # fmt: skip
 PARTS = ("base", "sft", "blind", "rft", "more")
@@ -61,9 +63,8 @@ def run(
     try:
         experiment.prepare()
         for seed in seeds:
-            for part in PARTS:
-                if part in parts:
-                    getattr(experiment, part)(seed)
+            for part in parts:
+                getattr(experiment, part)(seed)
     except OutOfTime as error:
         say(str(error))
     if report_to is not None:

@@ -48,6 +48,13 @@ def make_tokenizer(texts: Iterable[str], folder: Path, *, vocabulary: int = 1500
     return tokenizer
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer in `folder` as it was made; AutoTokenizer would split text as all tokenizers of Qwen2 do."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 def make_model(
     tokenizer: Any, *, context: int = 1024, seed: int = 0, width: int = 128, layers: int = 4
 ) -> Any:

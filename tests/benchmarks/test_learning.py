@@ -1,0 +1,322 @@
+"""The closed loop's parts, each alone; and the whole of it, at a size that shows only that it runs and goes on."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.learning.report import (
+    collect,
+    difference,
+    half_solved,
+    interval,
+    page,
+    pass_at_k,
+    rate,
+    tallies,
+    whole,
+)
+from benchmarks.learning.server import Said, TooLong, serving
+from benchmarks.learning.teacher import Teacher, spoiled, spoken
+from env_registry.templates.generate import FAMILIES, drawn, write
+from terminal_gym.errors import BadSetting, ContextFull, UnknownName
+from terminal_gym.llm.chat import Sampling
+from terminal_gym.llm.endpoint import Endpoint
+from terminal_gym.trajectory.dialogue import Message
+from terminal_gym.trajectory.metrics import Tally
+
+COMMANDS = ("cat 1234", "cat 5678", "echo 9012 > out")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    write(drawn(FAMILIES["trail"], split="train", seed=0, count=3), tmp_path / "tasks")
+    return tmp_path / "tasks" / "manifest.jsonl"
+
+
+def lesson(instance: Any, *, shown: str = "[exit code 0]") -> list[dict[str, str]]:
+    """A conversation about a drawn instance, as the agent has it."""
+    said = [spoken(command) for command in (*instance.draft.solution, "<submit>")]
+    messages = [{"role": "user", "content": instance.draft.instruction}]
+    for at, text in enumerate(said):
+        messages += [{"role": "assistant", "content": text}] + [{"role": "user", "content": shown}] * (
+            at < len(said) - 1
+        )
+    return messages
+
+
+# ── the teacher, and the server it speaks through ───────────────────────────────────────────────
+
+
+def test_the_teacher_says_one_command_a_turn_and_then_submits(manifest: Path) -> None:
+    instance = next(drawn(FAMILIES["trail"], split="train", seed=0, count=1))
+    messages, teacher, said = lesson(instance)[:1], Teacher(manifest), list[str]()
+    while not said or "<submit>" not in said[-1]:
+        said.append(teacher.say(messages, temperature=1.0, max_tokens=9).text)
+        messages += [{"role": "assistant", "content": said[-1]}, {"role": "user", "content": "[exit code 0]"}]
+    assert said == [spoken(command) for command in (*instance.draft.solution, "<submit>")]
+
+
+def test_a_teacher_that_errs_errs_in_its_share_and_stays_with_its_mistake(manifest: Path) -> None:
+    first = [lesson(i)[:1] for i in drawn(FAMILIES["trail"], split="train", seed=0, count=3)]
+    right = Teacher(manifest)
+    played: list[bool] = []
+    for errs in (0.0, 0.5):
+        teacher = Teacher(manifest, errs=errs, seed=1)
+        for at in range(60):
+            talks: dict[Teacher, list[str]] = {teacher: [], right: []}
+            for speaker, said in talks.items():
+                messages = list(first[at % 3])
+                while not said or ("<submit>" not in said[-1] and len(said) < 9):
+                    said.append(speaker.say(messages, temperature=0.0, max_tokens=9).text)
+                    messages += [{"role": "assistant", "content": said[-1]}, {"role": "user", "content": "."}]
+            played.append(talks[teacher] == talks[right])
+    assert all(played[:60])
+    assert 15 <= sum(played[60:]) <= 45
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_spoiled_solution_is_another(seed: int) -> None:
+    assert spoiled(COMMANDS, random.Random(seed)) != COMMANDS
+
+
+def test_two_tasks_with_one_instruction_are_refused(manifest: Path) -> None:
+    manifest.write_text(manifest.read_text() + manifest.read_text().splitlines()[0])
+    with pytest.raises(BadSetting, match="instruction of another"):
+        Teacher(manifest)
+
+
+class Speaker:
+    context_tokens = 77
+
+    def say(self, messages: Sequence[dict[str, str]], *, temperature: float, max_tokens: int) -> Said:
+        if messages[0]["content"] == "long":
+            raise TooLong("80 tokens")
+        return Said(f"{temperature} {max_tokens}", "length", (1, 2), (3, 4), (-0.5, -1.0))
+
+
+def test_the_server_speaks_as_the_endpoint_listens() -> None:
+    with serving(Speaker(), "tiny") as url:
+        model = Endpoint("tiny", base_url=url, tries=1)
+        assert model.context_tokens == 77
+        said = model.complete([Message("user", "hi")], sampling=Sampling(temperature=0.5, max_tokens=9))
+        assert (said.message.content, said.finish) == ("0.5 9", "length")
+        assert (said.prompt_ids, said.output_ids, said.logprobs) == ((1, 2), (3, 4), (-0.5, -1.0))
+        with pytest.raises(ContextFull):
+            model.complete([Message("user", "long")])
+        model.close()
+
+
+# ── the student, and how it is taught ───────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from benchmarks.learning.tiny import make_model, make_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    texts = [
+        m["content"] for i in drawn(FAMILIES["trail"], split="train", seed=0, count=20) for m in lesson(i)
+    ]
+    tokenizer = make_tokenizer(texts, folder)
+    make_model(tokenizer, context=256, width=32, layers=2).save_pretrained(folder)
+    return folder
+
+
+def test_digits_and_headers_are_single_tokens(base: Path) -> None:
+    from benchmarks.learning.tiny import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    ids = tokenizer("<|im_start|>assistant\n```bash\ncat 1234\n```<|im_end|>")["input_ids"]
+    assert [tokenizer.decode([one]) for one in ids] == [
+        "<|im_start|>assistant\n", "```bash\ncat ", "1", "2", "3", "4", "\n```", "<|im_end|>",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_what_is_learned_is_what_the_policy_said(base: Path, blind: bool) -> None:
+    from benchmarks.learning.fit import examples
+    from benchmarks.learning.tiny import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    instance = next(drawn(FAMILIES["trail"], split="train", seed=0, count=1))
+    messages = lesson(instance, shown="see 4321\n[exit code 0]")
+    (made,) = examples([{"messages": messages}], tokenizer, blind=blind)
+    learned = tokenizer.decode([label for label in made.labels if label >= 0])
+    assert learned == "".join(f"{m['content']}<|im_end|>" for m in messages if m["role"] == "assistant")
+    assert ("4321" in tokenizer.decode(made.ids)) is not blind
+    sampled = {"input_ids": [5, 6, 7], "labels": [-100, 6, -100]}
+    assert vars(examples([sampled], tokenizer)[0]) == {"ids": [5, 6, 7], "labels": [-100, 6, -100]}
+    with pytest.raises(BadSetting, match="no token that is learned"):
+        examples([sampled | {"labels": [-100] * 3}], tokenizer)
+    with pytest.raises(BadSetting, match="no row passed"):
+        examples([], tokenizer)
+
+
+def test_a_fit_lowers_the_loss_and_a_student_speaks_what_it_learned(base: Path, tmp_path: Path) -> None:
+    from benchmarks.learning.fit import Plan, examples, fit
+    from benchmarks.learning.student import Student
+    from benchmarks.learning.tiny import load_tokenizer
+
+    instances = list(drawn(FAMILIES["trail"], split="train", seed=0, count=4))
+    rows = examples([{"messages": lesson(i)} for i in instances], load_tokenizer(base))
+    fit(base, rows, tmp_path / "taught", Plan(steps=200, batch=4, rate=1e-2))
+    facts = json.loads((tmp_path / "taught" / "fit.json").read_text())
+    assert facts["loss"][-1] < 0.2 * facts["loss"][0]
+    student = Student(tmp_path / "taught")
+    try:
+        first = lesson(instances[0])[:1]
+        said = student.say(first, temperature=0.0, max_tokens=40)
+        assert (said.text, said.finish) == (spoken(instances[0].draft.solution[0]), "stop")
+        assert all(logprob <= 0.0 for logprob in said.logprobs)
+        # A conversation goes on from the ids that were sampled.
+        told = [
+            *first,
+            {"role": "assistant", "content": said.text},
+            {"role": "user", "content": "see 1\n[exit code 0]"},
+        ]
+        then = student.say(told, temperature=0.0, max_tokens=40)
+        assert list(then.prompt_ids[: len(said.prompt_ids) + len(said.ids)]) == [*said.prompt_ids, *said.ids]
+        with pytest.raises(TooLong):
+            student.say([{"role": "user", "content": "1" * 256}], temperature=0.0, max_tokens=40)
+    finally:
+        student.close()
+
+
+def test_company_in_a_batch_changes_nothing(base: Path) -> None:
+    from benchmarks.learning.student import Student
+
+    talks = [lesson(i)[:1] for i in drawn(FAMILIES["trail"], split="train", seed=0, count=3)]
+    talks[1] = lesson(next(drawn(FAMILIES["trail"], split="train", seed=5, count=1)))[
+        :3
+    ]  # longer than the others
+    student = Student(base)
+    try:
+        alone = [student.say(talk, temperature=0.0, max_tokens=6).ids for talk in talks]
+        together: dict[int, Sequence[int]] = {}
+
+        def ask(at: int) -> None:
+            together[at] = student.say(talks[at], temperature=0.0, max_tokens=6).ids
+
+        threads = [threading.Thread(target=ask, args=(at,)) for at in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [together[at] for at in range(3)] == alone
+    finally:
+        student.close()
+
+
+# ── what the numbers say ────────────────────────────────────────────────────────────────────────
+
+
+def results(**runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """One seed with these runs: task → (passed, failed)."""
+    told = {
+        name.replace("_", "-"): {
+            "tasks": {t: {"passed": p, "failed": f, "broken": 0} for t, (p, f) in tasks.items()}
+        }
+        for name, tasks in runs.items()
+    }
+    settings = {"test": 1, "attempts": 16, "blind_attempts": 4, "base_attempts": 16}
+    taught = {
+        f"{family}-train-0-0000": {"passed": 1, "failed": 0, "broken": 0} for family in ("trail", "gate")
+    }
+    return {"settings": settings, "teacher": {"tasks": taught}, "seeds": {"0": {"runs": told, "fits": {}}}}
+
+
+FULL = results(
+    on_base={"trail-test-0-0000": (0, 16), "gate-test-0-0000": (0, 16)},
+    on_sft={"trail-test-0-0000": (16, 0), "gate-test-0-0000": (4, 12)},
+    on_rft={"trail-test-0-0000": (16, 0), "gate-test-0-0000": (12, 4)},
+    on_blind={"trail-test-0-0000": (0, 4), "gate-test-0-0000": (1, 2)},
+    practice={"trail-train-0-0009": (4, 0), "gate-train-0-0009": (2, 2)},
+)
+
+
+def test_pass_at_k_and_its_interval() -> None:
+    sft = whole(FULL, "sft")
+    assert rate(sft["0"]) == pytest.approx(0.625)
+    assert pass_at_k(16)(sft["0"]) == 1.0
+    mean, low, high = interval(sft, rate)
+    assert (mean, low, high) == (pytest.approx(0.625), pytest.approx(0.25), pytest.approx(1.0))
+    assert difference(sft, whole(FULL, "rft"))[0] == pytest.approx(0.25)
+    assert half_solved(FULL, "0") == {"gate"}
+    assert tallies(FULL, "0", "on-blind")["gate-test-0-0000"] == Tally(attempts=3, passed=1, failed=2)
+
+
+def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
+    assert whole(FULL, "blind") == {}
+    told = page(FULL)
+    assert "Begun and not finished, so not counted: seed 0: on-blind." in told
+    assert "Not measured here: blind, more." in told
+    assert "lifts held-out pass@1 from 0.000 (0.000 to 0.000) to 0.625" in told
+    assert "NOT from about 0 to a clear majority" in told  # its interval reaches below a half
+    assert "half solved in practice (seed 0: gate) by 0.500" in told
+
+
+def test_a_blind_student_that_solves_more_than_it_may_is_said_to() -> None:
+    seen = {"trail-test-0-0000": (1, 3), "gate-test-0-0000": (0, 4)}
+    solved = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
+    told = page(results(on_sft=solved, on_blind=seen))
+    assert "MORE THAN 10 %" in told
+
+
+# ── the whole of it ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    from benchmarks.learning.suite import PARTS, run
+
+    def go(minutes: float | None) -> list[str]:
+        said: list[str] = []
+        run(
+            tmp_path / "exp", size="pilot", seeds=[0], parts=PARTS, minutes=minutes, concurrency=2, threads=1,
+            report_to=tmp_path / "report", say=said.append,
+        )  # fmt: skip
+        return said
+
+    assert go(0.0)[-1] == "The time is over. The same command goes on from here."
+    assert "teacher: 4 attempts" in go(None)
+    told = collect(tmp_path / "exp")
+    assert {task["passed"] for task in told["teacher"]["tasks"].values()} == {1}
+    assert sorted(told["seeds"]["0"]["runs"]) == [
+        "on-base",
+        "on-blind",
+        "on-more",
+        "on-rft",
+        "on-sft",
+        "practice",
+    ]
+    assert sorted(told["seeds"]["0"]["fits"]) == ["blind", "more", "rft", "sft"]
+    assert "Not measured here: " not in (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert (tmp_path / "report" / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert go(None) == []  # everything is there
+    with pytest.raises(BadSetting, match="other settings"):
+        run(
+            tmp_path / "exp", size="small", seeds=[0], parts=PARTS, minutes=None, concurrency=2, threads=1,
+            report_to=None, say=print,
+        )  # fmt: skip
+
+
+def test_unknown_sizes_and_parts_are_refused(tmp_path: Path) -> None:
+    from benchmarks.learning.suite import run
+
+    for asked in ({"size": "smal", "parts": []}, {"size": "small", "parts": ["sfd"]}):
+        with pytest.raises(UnknownName, match=r"small|sft"):
+            run(
+                tmp_path / "exp", seeds=[], minutes=None, concurrency=1, threads=1, report_to=None, say=print, **asked
+            )  # type: ignore[arg-type]  # fmt: skip
