@@ -113,10 +113,12 @@ def _trained(
 ) -> list[float]:
     import torch
 
+    from benchmarks.learning.muon import Muon
+
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimisers: list[Any] = [
-        torch.optim.Muon(matrices, lr=plan.matrix_rate, weight_decay=0.01, momentum=0.95),
+        Muon(matrices, lr=plan.matrix_rate),
         torch.optim.AdamW(others, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
     schedules = [

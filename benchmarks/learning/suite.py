@@ -15,7 +15,10 @@ from terminal_gym.errors import BadSetting, UnknownName
 SIZES = {
     "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=400),
     "small": Settings(
-        families=("trail", "relay", "gate", "lock", "vault", "clerk"), practice_attempts=2, blind_attempts=2, rft_steps=100
+        families=("trail", "relay", "gate", "lock", "vault", "clerk"),
+        practice_attempts=2,
+        blind_attempts=2,
+        rft_steps=100,
     ),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,

@@ -192,6 +192,24 @@ def test_a_fit_lowers_the_loss_and_a_student_speaks_what_it_learned(base: Path, 
         student.close()
 
 
+def test_muon_makes_every_direction_count_alike() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from benchmarks.learning.muon import Muon, orthogonal
+
+    torch.manual_seed(0)
+    made = orthogonal(torch.randn(3, 24, 8))
+    values = torch.linalg.svdvals(made)
+    assert made.shape == (3, 24, 8)
+    assert 0.5 < float(values.min()) <= float(values.max()) < 1.4
+    wanted, matrix = torch.randn(8, 24), torch.nn.Parameter(torch.zeros(8, 24))
+    optimiser = Muon([matrix], lr=0.05, weight_decay=0.0)
+    for _ in range(200):
+        optimiser.zero_grad()
+        ((matrix - wanted) ** 2).sum().backward()
+        optimiser.step()
+    assert float((matrix - wanted).abs().mean()) < 0.1
+
+
 def test_company_in_a_batch_changes_nothing(base: Path) -> None:
     from benchmarks.learning.student import Student
 
