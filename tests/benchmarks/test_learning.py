@@ -119,10 +119,11 @@ def test_the_server_speaks_as_the_endpoint_listens() -> None:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained checkpoint."""
-    pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("transformers", reason="transformers is not installed")
     from benchmarks.learning.tiny import make_model, make_tokenizer
 
+    torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
     folder = tmp_path_factory.mktemp("tiny") / "base"
     texts = [
         m["content"] for i in drawn(FAMILIES["trail"], split="train", seed=0, count=20) for m in lesson(i)
@@ -207,7 +208,7 @@ def test_muon_makes_every_direction_count_alike() -> None:
         optimiser.zero_grad()
         ((matrix - wanted) ** 2).sum().backward()
         optimiser.step()
-    assert float((matrix - wanted).abs().mean()) < 0.1
+    assert float((matrix.detach() - wanted).abs().mean()) < 0.1
 
 
 def test_company_in_a_batch_changes_nothing(base: Path) -> None:
