@@ -266,14 +266,16 @@ class Experiment:
         code = "import sys; from terminal_gym.cli import main; main(sys.argv[1:])"
         with (self.folder / "log.txt").open("ab") as log:
             command = [sys.executable, "-c", code, *args]
+            is_cut_short = False
             running = subprocess.Popen(command, env=os.environ | (env or {}), stdout=log, stderr=log)
             try:
                 left = self._ends_by - time.monotonic()
                 code_ = running.wait(None if left == float("inf") else max(1.0, left))
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                is_cut_short = True
                 running.send_signal(signal.SIGINT)
                 code_ = running.wait()
-        if code_ == 130:
+        if code_ != 0 and (is_cut_short or code_ == 130):
             raise OutOfTime("The time is over. The same command goes on from here.")
         if code_ not in (0, 3):  # 3: some attempts are broken, which the caller counts
             raise StageFailed(f"tgym {' '.join(args)} ended with {code_}; see {self.folder / 'log.txt'}.")
