@@ -150,8 +150,12 @@ class Experiment:
         tasks, practice = self.folder / "tasks" / "practice.jsonl", self._place(seed, "practice")
         student = self._speaker(seed, "sft", salt=1)
         self.rollout(practice, tasks, student, name="sft", attempts=self.settings.practice_attempts)
-        self.export(practice, self._place(seed, "earned"), "tokens")
-        earned = read_rows(self._place(seed, "earned") / "train.jsonl")
+        earned: list[dict[str, Any]] = []
+        if any(row.status == "passed" for row in Run(practice).standing.values()):
+            self.export(practice, self._place(seed, "earned"), "tokens")
+            earned = read_rows(self._place(seed, "earned") / "train.jsonl")
+        else:
+            self._say("nothing passed in practice: rft learns from the lessons alone")
         self._fit(seed, "sft", "rft", [*self._lessons(), *earned], steps=self.settings.rft_steps)
         self._examine(seed, "rft", attempts=self.settings.attempts)
 

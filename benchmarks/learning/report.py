@@ -35,7 +35,7 @@ def collect(folder: Path) -> dict[str, Any]:
     teacher = folder / "teacher"
     return {
         "settings": json.loads((folder / "settings.json").read_text("utf-8")),
-        "teacher": _counts(teacher) if (teacher / "run.json").exists() else {},
+        "teacher": _counts(teacher) if (teacher / "run.json").exists() else {"tasks": {}},
         "seeds": seeds,
     }
 
@@ -59,7 +59,7 @@ def whole(results: Mapping[str, Any], model: str) -> dict[str, Tasks]:
     """Return seed → tallies on the held-out tasks, for the seeds in which every planned attempt was judged."""
     settings = results["settings"]
     asked = {"base": "base_attempts", "blind": "blind_attempts"}.get(model, "attempts")
-    families = len({task.partition("-")[0] for task in results["teacher"].get("tasks", {})})
+    families = len({task.partition("-")[0] for task in results["teacher"]["tasks"]})
     planned = settings["test"] * families
     found: dict[str, Tasks] = {}
     for seed in results["seeds"]:

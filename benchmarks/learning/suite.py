@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.learning.experiment import Experiment, OutOfTime, Settings
-from benchmarks.learning.report import collect, page
+from benchmarks.learning.report import MODELS, collect, page, whole
 from benchmarks.speed.clock import machine_facts
 from terminal_gym.errors import BadSetting, UnknownName
 
@@ -70,19 +70,22 @@ def run(
                 getattr(experiment, part)(seed)
     except OutOfTime as error:
         say(str(error))
-    if report_to is not None:
-        write_report(out, report_to, size=size)
+    if report_to is not None and not write_report(out, report_to, size=size):
+        say("No run on the held-out tasks is whole yet, so there is nothing to report.")
 
 
-def write_report(out: Path, to: Path, *, size: str) -> None:
-    """Write `report.md`, `results.json` and `results.png` on what is whole in the experiment at `out`."""
+def write_report(out: Path, to: Path, *, size: str) -> bool:
+    """Write `report.md`, `results.json` and `results.png` on what is whole at `out`; says whether anything is."""
     from benchmarks.learning.plots import draw
 
-    to.mkdir(parents=True, exist_ok=True)
     results = {"size": size, "machine": machine_facts(), **collect(out)}
+    if not any(whole(results, model) for model in MODELS):
+        return False
+    to.mkdir(parents=True, exist_ok=True)
     (to / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     (to / "report.md").write_text(page(results), "utf-8")
     draw(results, to / "results.png")
+    return True
 
 
 def _set_threads(threads: int) -> None:
