@@ -17,6 +17,7 @@ SIZES = {
     "small": Settings(
         families=("trail", "relay", "gate", "lock", "vault", "clerk"),
         practice_attempts=2,
+        base_attempts=2,
         blind_attempts=2,
         rft_steps=100,
     ),
