@@ -27,7 +27,7 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     return x.mT if is_tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]  # torch is read as Any
     """Trains matrices; momentum as Nesterov's, decoupled weight decay.
 
     Args:
