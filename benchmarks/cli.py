@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.evaluate import run_terminal_bench
+from benchmarks.leaderboard import run_leaderboard_check
 from benchmarks.report import run_report
 from benchmarks.speed import run_store, suite
 from benchmarks.speed.clock import Measured, save
@@ -22,6 +23,7 @@ app = typer.Typer(name="bench", help="Benchmarks. They never run in the tests.",
 RESULTS = Path(__file__).parent / "results"
 app.command("terminal-bench")(run_terminal_bench)
 app.command("report")(run_report)
+app.command("leaderboard-check")(run_leaderboard_check)
 
 
 @app.callback()

@@ -60,7 +60,10 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="A new folder.")],
     format: Annotated[
-        str, typer.Option(help="messages, tokens, preference, terminus-2, trajectories, atif or asciicast.")
+        str,
+        typer.Option(
+            help="messages, tokens, preference, terminus-2, trajectories, atif, asciicast, or harbor: a job folder."
+        ),
     ] = "messages",
     lines: Annotated[bool, typer.Option("--lines", help="JSON lines instead of Parquet.")] = False,
     per_task: Annotated[int | None, typer.Option(help="At most so many attempts of one task.")] = None,
@@ -81,7 +84,11 @@ def export(
     from terminal_gym.export.write import export as write
     from terminal_gym.rollout.judge import judgements
 
-    statuses = ("passed", "failed") if failed or judged_by or format == "preference" else ("passed",)
+    statuses: tuple[str, ...] = ("passed",)
+    if failed or judged_by or format == "preference":
+        statuses = ("passed", "failed")
+    if format == "harbor":
+        statuses = ("passed", "failed", "broken")
     told = judgements(run, model=judged_by).values() if judged_by else ()
     liked = frozenset(one.sha256 for one in told if one.solved) if judged_by else None
     gate = Gate(statuses, per_task, most_turns, tuple(band or ()), cut_short, liked)  # type: ignore[arg-type]

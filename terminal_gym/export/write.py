@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from terminal_gym.errors import BadSetting, StoreError, UnknownName
 from terminal_gym.export import released, rows
 from terminal_gym.export.atif import as_atif
+from terminal_gym.export.harbor_job import write_job
 from terminal_gym.export.select import Chosen, Gate, choose
 from terminal_gym.trajectory import asciicast
 from terminal_gym.trajectory.metrics import funnel, tally
@@ -39,7 +40,8 @@ TABLES: dict[str, Rows] = {
     "trajectories": _each(rows.whole),
 }
 FILES = {"atif": ".json", "asciicast": ".cast"}
-FORMATS = (*TABLES, *FILES)
+FOLDERS = ("harbor",)  # a tree of files: a job folder
+FORMATS = (*TABLES, *FILES, *FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,15 @@ def export(run: Run, folder: Path, *, form: str, gate: Gate | None = None, lines
 
 
 def _gate_of(form: str) -> Gate:
+    if form in FOLDERS:
+        return Gate(statuses=("passed", "failed", "broken"))  # a result is of all attempts
     return Gate(statuses=("passed", "failed")) if form == "preference" else Gate()
 
 
 def _write(run: Run, chosen: Chosen, draft: Path, form: str, *, lines: bool) -> int:
     attempts = run.read_all(chosen.rows)
+    if form == "harbor":
+        return write_job(run.settings, attempts, draft, name=run.folder.resolve().name)
     if form in FILES:
         return sum(_write_one(draft, played, form) for played in attempts)
     if not chosen.rows:
@@ -227,7 +233,7 @@ def _card(run: Run, chosen: Chosen, gate: Gate, form: str, count: int) -> str:
     lines = [
         "---",
         "tags: [terminal, agents, terminal-gym]",
-        *([] if form in FILES else ["configs: [{config_name: default, data_files: 'train.*'}]"]),
+        *([] if form in (*FILES, *FOLDERS) else ["configs: [{config_name: default, data_files: 'train.*'}]"]),
         "---",
         "",
         f"# Terminal trajectories, `{form}`",

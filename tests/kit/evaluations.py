@@ -44,7 +44,7 @@ def evaluation(
     settings = {"agent": "terminus", "model": "openai/tiny", "seed": seed} | asked
     job = Job(hashes, attempts=attempts, namespace=namespace, **settings)  # type: ignore[arg-type]
     job = replace(job, labels={"benchmark": f"terminal-bench@{version}"})
-    with RunWriter(folder, asdict(job)) as writer:
+    with RunWriter(folder, asdict(job), sync=lambda fd: None) as writer:  # made up: nothing to lose
         for name, rate in rates.items():
             chance = random.Random(f"{seed} {name}")
             good = set(chance.sample(range(attempts), round(rate * attempts)))
