@@ -11,12 +11,14 @@ FLOORS = (  # top floor first; rooms on one floor never import one another
     {"benchmarks", "training", "env_registry"},
     {"terminal_gym.cli"},
     {
+        "terminal_gym.harbor"
+    },  # plays an episode of `rollout` and writes an ATIF of `export`, for a foreign harness
+    {
         "terminal_gym.rollout",
         "terminal_gym.viewer",
         "terminal_gym.vector_env",
         "terminal_gym.registration",
         "terminal_gym.export",
-        "terminal_gym.harbor",
     },
     {"terminal_gym.env", "terminal_gym.agents"},
     {

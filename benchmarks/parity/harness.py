@@ -20,6 +20,7 @@ from benchmarks.parity.cases import BASE, BASE_FOLDER
 from terminal_gym.errors import BuildFailed
 from terminal_gym.sandbox.base import open_runtime
 from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.trusted_runtime.tree import cache_folder
 
 FOLDER = Path(__file__).parent / "harness"
 ROOT = Path(__file__).parents[2]
@@ -109,8 +110,18 @@ def run(
     docker = ["docker", "run", "--rm", "--init", "--name", name, "--network", "host", "--workdir", str(work)]
     for place in (f"{SOCKET}:{SOCKET}", f"{work}:{work}", f"{tasks}:{tasks}:ro", f"{ROOT}:{ROOT}:ro"):
         docker += ["--volume", place]
+    docker += ["--volume", f"{FOLDER}:/check:ro"]
     docker += ["--volume", f"{keys}:/keys:ro"] if keys else []
-    settings = {"HOME": str(work), "PYTHONPATH": f"{FOLDER}:{ROOT}", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    # The trusted tree is mounted into sandboxes by the Engine: it must lie where this machine sees it as well.
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    docker += ["--volume", f"{cache}:{cache}"]
+    settings = {
+        "XDG_CACHE_HOME": str(cache.parent),
+        "HOME": str(work),
+        "PYTHONPATH": f"{FOLDER}:{ROOT}",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
     settings |= {"HARBOR_TELEMETRY": "off", "COLUMNS": "200"} | dict(env or {})
     docker += [word for key, value in settings.items() for word in ("--env", f"{key}={value}")]
     try:
@@ -119,16 +130,18 @@ def run(
         )
     finally:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
-        _sweep(work, tasks)
+        _sweep(tasks)
 
 
-def _sweep(*places: Path) -> None:
-    """Remove compose projects that were started from these folders and not taken down."""
+def _sweep(place: Path) -> None:
+    """Remove compose projects that were started from this folder and not taken down, and their images."""
     listed = subprocess.run(
         ["docker", "ps", "--all", "--format", '{{.ID}} {{.Label "com.docker.compose.project.working_dir"}}'],
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     for line in listed.splitlines():
         id, _, folder = line.partition(" ")
-        if folder and any(Path(folder).is_relative_to(place) for place in places):
+        if folder and Path(folder).is_relative_to(place):
             subprocess.run(["docker", "rm", "--force", "--volumes", id], capture_output=True, check=False)
+    images = [f"tb__{task.name}__client".replace(".", "-") for task in place.iterdir()]
+    subprocess.run(["docker", "rmi", "--force", *images], capture_output=True, check=False)

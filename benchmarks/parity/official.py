@@ -68,7 +68,8 @@ def play(
             "--run-id",
             "parity",
         ]
-        argv += ["--n-concurrent", str(concurrency)]
+        # No `down --rmi all`: with the compose of trixie it hangs now and then against an older Engine.
+        argv += ["--n-concurrent", str(concurrency), "--no-cleanup"]
         argv += ["--agent-import-path", "keys:TerminalBenchKeys"] if agent == "keys" else ["--agent", agent]
     else:
         argv = [

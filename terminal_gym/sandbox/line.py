@@ -71,6 +71,8 @@ class Line:
         """Close the stream; safe to call again."""
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_RDWR)
+        if (response := getattr(self._attached, "_response", None)) is not None:
+            response.close()  # before what it reads from: Python 3.13 complains of the other order, later, to stderr
         self._attached.close()
         self._raw.close()
         self.stream.child_fd, self.stream.closed = -1, True

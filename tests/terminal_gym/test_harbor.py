@@ -1,0 +1,78 @@
+"""Our plug-ins under the real Harbor, in an image with Python 3.13: its agents in our sandboxes, and ours in them too.
+
+The image is made where a machine does not hold it, which takes minutes, once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from kit.harness import Stage, stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+OURS = ("--env", "terminal_gym.harbor:TerminalGymEnvironment")
+AGENT = (*OURS, "--agent", "terminal_gym.harbor:TerminalGymAgent")
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Stage:
+    return stage(tmp_path, "harbor", ["plain", "half"])
+
+
+def harbor(at: Stage, job: str, *words: str) -> str:
+    """Run a job of Harbor; returns what it printed."""
+    ran = at.run("harbor", "run", "--path", str(at.tasks), "--jobs-dir", str(at.root / "work"), "--job-name", job,
+                 "--yes", "--quiet", *words)  # fmt: skip
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, said
+    assert "Exception ignored" not in said
+    return said
+
+
+def test_harbors_oracle_and_nop_in_our_sandboxes(plain: Stage) -> None:
+    harbor(plain, "oracle", *OURS, "--agent", "oracle")
+    harbor(plain, "nop", *OURS, "--agent", "nop")
+    rewards = {
+        job: {task: told["verifier_result"]["rewards"] for task, told in plain.results(job).items()}
+        for job in ("oracle", "nop")
+    }
+    assert rewards["oracle"] == {"plain": {"reward": 1.0}, "half": {"reward": 0.5}}
+    assert rewards["nop"] == {"plain": {"reward": 0.0}, "half": {"reward": 0.0}}
+    told = plain.results("oracle")["plain"]
+    assert told["exception_info"] is None
+    assert told["config"]["environment"]["import_path"] == OURS[1]
+
+
+def test_our_agent_types_on_our_terminal_and_leaves_a_trajectory_that_harbor_reads(plain: Stage) -> None:
+    (plain.keys / "solve.json").write_text('[{"text": "echo 42 > answer\\n", "wait_s": 20}]')
+    harbor(plain, "job", *AGENT, "--ak", "agent=scripted", "--ak", "script=/keys/solve.json")
+    told = plain.results("job")
+    assert told["plain"]["verifier_result"]["rewards"] == {"reward": 1.0}
+    assert told["plain"]["agent_info"]["name"] == "terminal-gym"
+    assert told["plain"]["agent_result"]["metadata"]["agent"] == "scripted"
+    read = plain.run("python3", "/check/check_job.py", str(plain.root / "work/job"))
+    assert json.loads(read.stdout)["trajectories"] == 2, read.stderr
+
+
+def test_an_agent_that_harbor_stops_is_judged_and_its_trajectory_kept(plain: Stage) -> None:
+    (plain.keys / "slow.json").write_text(
+        '[{"text": "echo 42 > answer\\n", "wait_s": 20}, {"text": "sleep 500\\n", "wait_s": 3}, {"wait_s": 500}]'
+    )
+    config = plain.tasks / "plain/task.toml"
+    config.write_text(config.read_text().replace("timeout_sec = 120.0", "timeout_sec = 6.0"))
+    words = ("--include-task-name", "plain", "--ak", "agent=scripted", "--ak", "script=/keys/slow.json")
+    harbor(plain, "job", *AGENT, *words)
+    told = plain.results("job")["plain"]
+    assert told["exception_info"]["exception_type"] == "AgentTimeoutError"
+    assert told["verifier_result"]["rewards"] == {"reward": 1.0}
+    assert list((plain.root / "work/job").glob("*/agent/trajectory.json"))
+
+
+def test_our_agent_says_where_it_can_play(plain: Stage) -> None:
+    words = ("--agent", AGENT[-1], "--ak", "agent=nop", "--include-task-name", "plain")
+    harbor(plain, "job", *words)
+    said = plain.results("job")["plain"]["exception_info"]
+    assert said["exception_type"] == "BadSetting"
+    assert "-e terminal_gym.harbor:TerminalGymEnvironment" in said["exception_message"]
