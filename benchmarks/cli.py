@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmarks.evaluate import run_terminal_bench
 from benchmarks.leaderboard import run_leaderboard_check
+from benchmarks.parity.compare import run_parity
 from benchmarks.report import run_report
 from benchmarks.speed import run_store, suite
 from benchmarks.speed.clock import Measured, save
@@ -24,6 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 app.command("terminal-bench")(run_terminal_bench)
 app.command("report")(run_report)
 app.command("leaderboard-check")(run_leaderboard_check)
+app.command("parity")(run_parity)
 
 
 @app.callback()

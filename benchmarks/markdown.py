@@ -98,6 +98,16 @@ def _score_section(report: Report) -> str:
         "*Timed out*: failed when the agent's time was up; *late*: passed then. *Broken*: no verdict, by fault of "
         "machine, task or provider."
     )
+    errors = [
+        f"{report.letter(at)}, {rules}: {', '.join(f'{count} {name}' for name, count in one.errors.items())}."
+        for at, found in enumerate(report.scores)
+        for rules, one in found.items()
+        if one.errors
+    ]
+    if errors:
+        text += "\n\nAmong the failed, the format's own harness gives no verdict and counts 0. " + " ".join(
+            errors
+        )
     graded = [
         f"{report.letter(at)}, {rules}: mean reward {one.mean_reward:.4f}."
         for at, found in enumerate(report.scores)

@@ -10,6 +10,7 @@ Tibshirani 1993, chapter 13; sign-flip permutation test, Fisher 1935; Holm 1979 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,9 @@ class Score:
     bounds: Interval | None = (
         None  # of the rate, if every missing attempt had failed, or passed; None: none is missing
     )
+    errors: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of the failed: upstream's harness gives no verdict, and 0
     mean_reward: float | None = None  # where a reward lies between 0 and 1
 
     @property
@@ -264,6 +268,7 @@ def score(endings: Sequence[Ending], rules: Grading, *, seed: int = 0, allow_mis
             for k, interval in zip(range(1, most + 1), intervals, strict=True)
         },
         bounds=(counts["passed"] / planned, (counts["passed"] + gone) / planned) if gone else None,
+        errors=Counter(e.error for e in endings if e.error and e.kind in JUDGED),
         mean_reward=float(np.mean(rewards)) if any(r not in (0.0, 1.0) for r in rewards) else None,
     )
 

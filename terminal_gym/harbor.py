@@ -20,6 +20,7 @@ import re
 import secrets
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from terminal_gym.rollout.job import versions
 from terminal_gym.sandbox.base import Runtime, Sandbox, shared_runtime
 from terminal_gym.tasks.task import ImageRecipe, Limits, Task, TaskRef, ValidatorSpec, tree_hash
 from terminal_gym.terminal.session import Session
-from terminal_gym.trajectory.record import Action, Observation, Outcome, Trajectory
+from terminal_gym.trajectory.record import Action, Observation, Outcome, Step, Trajectory
 from terminal_gym.validation.verdict import Verdict
 
 ROWS, COLS = 40, 160
@@ -293,11 +294,10 @@ class TerminalGymAgent(BaseAgent):  # type: ignore[misc]
             try:
                 await asyncio.shield(thread)
             except asyncio.CancelledError:
-                play.cancel()
-                await asyncio.wait([thread], timeout=5.0)
+                play.cancel()  # its thread ends with the machine at the latest
                 raise
             finally:
-                self._record(play.played, context)
+                self._record(play.trajectory(), context)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Agent]:
@@ -309,9 +309,7 @@ class TerminalGymAgent(BaseAgent):  # type: ignore[misc]
             if model is not None:
                 model.close()
 
-    def _record(self, played: Trajectory | None, context: Any) -> None:
-        if played is None:
-            return
+    def _record(self, played: Trajectory, context: Any) -> None:
         judged_there = Outcome("broken", None, "judged by Harbor")
         told = replace(played, model=self.model_name or "", outcome=judged_there, versions=versions())
         usage = told.usage
@@ -327,8 +325,8 @@ class _Play:
 
     def __init__(self, machine: Machine, task: Task, agent: Agent):
         self._machine, self._task = machine, task
-        self._agent = _Stoppable(agent)
-        self.played: Trajectory | None = None
+        self._agent = _Watched(agent)
+        self._played: Trajectory | None = None
 
     def run(self) -> None:
         kept = replace(
@@ -336,27 +334,70 @@ class _Play:
             sandbox=cast(Sandbox, _Kept(self._machine.sandbox)),
             session=cast(Session, _Kept(self._machine.session)),
         )
+        runtime = cast(Runtime, _Named(self._machine.sandbox.name))
         env = TerminalEnv(
-            self._task, runtime=cast(Runtime, _Named("terminal-gym")), rows=ROWS, cols=COLS, record=True,
-            validator=_NotHere(), machines=_One(kept),
-        )  # fmt: skip
-        self.played = run_episode(env, self._agent, task=env.task)
+            self._task,
+            runtime=runtime,
+            rows=ROWS,
+            cols=COLS,
+            record=True,
+            validator=_NotHere(),
+            machines=_One(kept),
+        )
+        self._played = run_episode(env, self._agent, task=env.task)
 
     def cancel(self) -> None:
         self._agent.stopped.set()
 
+    def trajectory(self) -> Trajectory:
+        """Return the episode, or what there is of one that is still under way."""
+        if self._played is not None:
+            return self._played
+        return Trajectory(
+            task=str(self._task.ref),
+            task_hash=self._task.content_hash(),
+            agent=self._agent.name,
+            runtime="",
+            image_digest=self._machine.image.digest,
+            attempt=0,
+            seed=None,
+            steps=self._agent.steps(),
+            outcome=Outcome("broken", None),
+            frames=tuple(self._machine.frames),
+            rows=ROWS,
+            cols=COLS,
+            instruction=self._task.instruction,
+            limit="stopped by Harbor",
+        )
 
-class _Stoppable:
-    """An agent that submits as soon as it is told to stop."""
+
+class _Watched:
+    """An agent whose steps can be read while it plays, and that submits as soon as it is told to stop."""
 
     def __init__(self, agent: Agent):
         self._agent, self.name, self.stopped = agent, agent.name, threading.Event()
+        self._seen: list[tuple[Observation, float]] = []
+        self._said: list[tuple[Action, float]] = []
 
     def begin(self, task: Task) -> None:
         self._agent.begin(task)
 
     def act(self, seen: Observation) -> Action:
-        return Action(submit=True) if self.stopped.is_set() else self._agent.act(seen)
+        self._seen.append((seen, time.monotonic()))
+        action = Action(submit=True) if self.stopped.is_set() else self._agent.act(seen)
+        self._said.append((action, time.monotonic()))
+        return action
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return what it did and saw until now; the last action's observation may not be there yet."""
+        said, seen = list(self._said), list(self._seen)
+        unseen = (Observation("", "", (0, 0)), time.monotonic())
+        zero = seen[0][1] if seen else 0.0
+        after = [*seen[1:], unseen][: len(said)]
+        return tuple(
+            Step(action, observed, began - zero, ended - zero)
+            for (action, began), (observed, ended) in zip(said, after, strict=True)
+        )
 
 
 class _Kept:

@@ -117,7 +117,7 @@ def run(
     cache.mkdir(parents=True, exist_ok=True)
     docker += ["--volume", f"{cache}:{cache}"]
     settings = {
-        "XDG_CACHE_HOME": str(cache.parent),
+        "XDG_CACHE_HOME": str(cache.parents[1]),
         "HOME": str(work),
         "PYTHONPATH": f"{FOLDER}:{ROOT}",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

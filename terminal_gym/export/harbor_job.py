@@ -69,6 +69,7 @@ def as_trial(
     path = refs.get(task, task)
     graded = played.outcome.parity or played.outcome
     rewards = dict(graded.rewards) or ({} if graded.reward is None else {"reward": graded.reward})
+    rewards = {} if graded.error else rewards  # an error there, which counts 0
     usage = played.usage
     return {
         "id": str(uuid.uuid5(_NAMESPACE, f"{job_id} {name}")),
@@ -124,7 +125,7 @@ def _agent(played: Trajectory) -> dict[str, Any]:
 def _exception(played: Trajectory) -> dict[str, Any] | None:
     """Return what kept the trial from a clean end, named as Harbor names it where it has a name."""
     graded = played.outcome.parity or played.outcome
-    if graded.status == "broken":
+    if graded.status == "broken" or graded.error:
         kind = graded.error or graded.reason.partition(":")[0].strip() or "TerminalGymError"
         said = graded.reason
     elif played.limit.endswith(" s"):

@@ -9,7 +9,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.evaluations import LATE, beside, evaluation
 
@@ -37,6 +37,7 @@ def endings(*groups: str) -> list[Ending]:
     ]
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.text("pft", min_size=4, max_size=4), min_size=1, max_size=6))
 def test_pass_at_k_is_the_mean_over_every_choice_of_k_attempts(groups: list[str]) -> None:
     found = score.score(endings(*groups), "strict")

@@ -67,12 +67,23 @@ def test_an_agent_that_harbor_stops_is_judged_and_its_trajectory_kept(plain: Sta
     told = plain.results("job")["plain"]
     assert told["exception_info"]["exception_type"] == "AgentTimeoutError"
     assert told["verifier_result"]["rewards"] == {"reward": 1.0}
-    assert list((plain.root / "work/job").glob("*/agent/trajectory.json"))
+    (path,) = (plain.root / "work/job").glob("*/agent/trajectory.json")
+    typed = [
+        call["arguments"]
+        for step in json.loads(path.read_text())["steps"]
+        for call in step.get("tool_calls", ())
+    ]
+    assert [arguments["keystrokes"] for arguments in typed] == ["echo 42 > answer\n", "sleep 500\n"]
 
 
 def test_our_agent_says_where_it_can_play(plain: Stage) -> None:
-    words = ("--agent", AGENT[-1], "--ak", "agent=nop", "--include-task-name", "plain")
-    harbor(plain, "job", *words)
-    said = plain.results("job")["plain"]["exception_info"]
-    assert said["exception_type"] == "BadSetting"
-    assert "-e terminal_gym.harbor:TerminalGymEnvironment" in said["exception_message"]
+    lines = (
+        "import asyncio, pathlib",
+        "from harbor.environments.docker.docker import DockerEnvironment",
+        "from terminal_gym.harbor import TerminalGymAgent",
+        "agent = TerminalGymAgent(pathlib.Path('.'), agent='nop')",
+        "asyncio.run(agent.setup(DockerEnvironment.__new__(DockerEnvironment)))",
+    )
+    ran = plain.run("python3", "-c", "\n".join(lines))
+    assert "BadSetting" in ran.stderr
+    assert "-e terminal_gym.harbor:TerminalGymEnvironment" in ran.stderr
