@@ -1,13 +1,12 @@
 """Parity with the official harnesses.
 
-The quick slice holds ours, live, to verdicts that the official harnesses gave and that are kept in
-`benchmarks/results/parity.json`; the whole, marked slow, plays both sides again.
+The whole, marked so, plays both sides. The slice holds ours, live, to verdicts that the official harnesses gave, as
+`tgym bench parity` keeps them in `benchmarks/results/parity.json`; until that has been run to its end, it is skipped.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,11 @@ QUICK: dict[Format, tuple[str, ...]] = {
 }
 
 
+needs_record = pytest.mark.skipif(
+    not RESULTS.exists(), reason="no verdicts of the official harnesses are on record"
+)
+
+
 @pytest.fixture(scope="module")
 def parity_base(docker_runtime: Runtime) -> None:
     docker_runtime.build(ImageRecipe(BASE, BASE_FOLDER))
@@ -37,6 +41,7 @@ def recorded() -> list[Official]:
     return [Official(*(one[name] for name in names)) for one in told]
 
 
+@needs_record
 def test_what_is_on_record_covers_every_case_and_agent_and_differs_by_listed_defects_alone() -> None:
     told = json.loads(RESULTS.read_text("utf-8"))["trials"]
     assert {(one["format"], one["task"], one["agent"]) for one in told} == {
@@ -49,6 +54,7 @@ def test_what_is_on_record_covers_every_case_and_agent_and_differs_by_listed_def
     )
 
 
+@needs_record
 @pytest.mark.docker
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("format", FORMATS)
@@ -66,10 +72,7 @@ def test_ours_says_what_the_official_harness_said(
 
 
 @pytest.mark.docker
-@pytest.mark.slow
-@pytest.mark.skipif(
-    "TGYM_WHOLE_PARITY" not in os.environ, reason="half an hour: set TGYM_WHOLE_PARITY to play it"
-)
+@pytest.mark.whole
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("format", FORMATS)

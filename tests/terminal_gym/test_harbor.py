@@ -1,6 +1,6 @@
 """Our plug-ins under the real Harbor, in an image with Python 3.13: its agents in our sandboxes, and ours in them too.
 
-The image is made where a machine does not hold it, which takes minutes, once.
+The image is made where a machine does not hold it, which takes minutes: so these belong to the whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kit.harness import Stage, stage
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.docker, pytest.mark.whole, pytest.mark.timeout(1200)]
 OURS = ("--env", "terminal_gym.harbor:TerminalGymEnvironment")
 AGENT = (*OURS, "--agent", "terminal_gym.harbor:TerminalGymAgent")
 
