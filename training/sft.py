@@ -42,23 +42,6 @@ WIDEST_MASK = 16_384  # tokens: beyond it, an explicit mask over a packed row ta
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Live rollouts on held-out tasks while training goes on."""
-
-    manifest: str
-    every_steps: int
-    attempts: int = 1
-    max_steps: int = 30
-    """Of each episode."""
-    episodes: int = 8
-    """At once."""
-    reply_tokens: int = 512
-    """Of one reply."""
-    temperature: float = 0.7
-    runtime: str = "auto"
-
-
-@dataclass(frozen=True)
 class Sft:
     """A fine-tuning."""
 
@@ -76,7 +59,6 @@ class Sft:
     needs_gpu: bool = True
     trainer: Mapping[str, Any] = field(default_factory=dict)
     """Fields of trl.SFTConfig."""
-    evaluate: Evaluation | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def test_a_file_and_overrides_become_frozen_settings(tmp_path: Path) -> None:
         8,
         4,
     )
-    assert (made.context_tokens, made.packing, made.evaluate) == (64, False, None)
+    assert (made.context_tokens, made.packing) == (64, False)
     assert read(tmp_path, CONFIG.replace("{rank: 8}", "null")).lora is None
 
 
