@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from docker.errors import ImageNotFound
+from kit.own_daemon import FOLDER
 from kit.waiting import wait_until
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxError
@@ -197,7 +198,9 @@ def _mounts() -> set[str]:
     """Mount points in our own mount namespace that are ours by name."""
     lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     points = {line.split()[4] for line in lines}
-    return {point for point in points if "terminal-gym" in point or "tgym-" in point}
+    ours = {point for point in points if "terminal-gym" in point or "tgym-" in point}
+    others = {point for point in ours if FOLDER in point and f"{FOLDER}{os.getpid()}-" not in point}
+    return ours - others  # a second Engine of another worker's test is that worker's to stop
 
 
 def _children() -> set[str]:

@@ -14,6 +14,7 @@ from typing import Self
 
 from kit.waiting import wait_until
 
+FOLDER = "tgym-dockerd-"  # and then who started it
 _UP_S = 60.0
 
 
@@ -29,7 +30,7 @@ class OwnDaemon:
 
     def __init__(self, *options: str) -> None:
         self._options = options
-        self._folder = Path(tempfile.mkdtemp(prefix="tgym-dockerd-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         self._folder.chmod(0o755)  # a remapped root passes through it
         self.socket, self._log = self._folder / "docker.sock", self._folder / "log"
         self.address = f"unix://{self.socket}"
