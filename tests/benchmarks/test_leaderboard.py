@@ -57,7 +57,7 @@ def ours_alone(played: Trajectory) -> Trajectory:
         ({"change": broken_once}, "a verdict on every attempt"),
         ({"change": ours_alone}, "the format's own verdict is the score"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_each_broken_rule_is_named(changed: dict[str, object], rule: str, tmp_path: Path) -> None:
     run = evaluation(tmp_path / "run", **({"rates": ALL} | changed))  # type: ignore[arg-type]
