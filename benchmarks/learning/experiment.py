@@ -154,7 +154,7 @@ class Experiment:
         if any(row.status == "passed" for row in Run(practice).standing.values()):
             self.export(practice, self._place(seed, "earned"), "tokens")
             earned = read_rows(self._place(seed, "earned") / "train.jsonl")
-        else:
+        elif not self._place(seed, "rft").exists():
             self._say("nothing passed in practice: rft learns from the lessons alone")
         self._fit(seed, "sft", "rft", [*self._lessons(), *earned], steps=self.settings.rft_steps)
         self._examine(seed, "rft", attempts=self.settings.attempts)

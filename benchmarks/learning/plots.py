@@ -37,7 +37,11 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
         ks = [k for k in KS if all(pass_at(k, tasks) is not None for tasks in seeds.values())]
         told = [interval(seeds, pass_at_k(k)) for k in ks]
         curves.plot(
-            ks, [t[0] for t in told], "o-", color=COLOURS[model], label=f"{model} ({len(seeds)} seeds)"
+            ks,
+            [t[0] for t in told],
+            "o-",
+            color=COLOURS[model],
+            label=f"{model} ({len(seeds)} seed{'s' * (len(seeds) > 1)})",
         )
         curves.fill_between(ks, [t[1] for t in told], [t[2] for t in told], color=COLOURS[model], alpha=0.15)
     curves.set_xscale("log", base=2)
