@@ -35,6 +35,7 @@ from terminal_gym.errors import BadSetting, TerminalGymError
 from terminal_gym.tasks.manifest import read_manifest
 from terminal_gym.trajectory.store import Run
 
+_GENTLY = 0.1  # of the rates, where a student that has learned goes on: at full rate it forgets first
 _REPLY_TOKENS = 40  # of the student, at most; the longest command of the teacher has about 30
 
 
@@ -219,7 +220,9 @@ class Experiment:
         tokenizer = load_tokenizer(self.folder / "tokenizer")
         self._say(f"{out.relative_to(self.folder)}: {steps} steps on {len(rows)} conversations")
         learned = examples(rows, tokenizer, blind=blind)
-        fit(self._place(seed, start), learned, out, Plan(steps=steps, seed=seed), say=self._say)
+        gently = 1.0 if start == "base" else _GENTLY
+        plan = Plan(steps=steps, seed=seed, matrix_rate=0.02 * gently, rate=3e-3 * gently)
+        fit(self._place(seed, start), learned, out, plan, say=self._say)
 
     def _examine(self, seed: int, name: str, *, attempts: int, blind: bool = False) -> None:
         """Roll a checkpoint out on the held-out tasks."""
