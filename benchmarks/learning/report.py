@@ -186,6 +186,11 @@ def _table(found: Mapping[str, Mapping[str, Tasks]]) -> str:
                 cells.append("")
         broken = sum(one.broken for tasks in seeds.values() for one in tasks.values())
         lines.append(f"| {model} | {len(seeds)} | {' | '.join(cells)} | {broken} |")
+    by_seed = [
+        f"{model} {', '.join(f'{rate(tasks):.3f} (seed {seed})' for seed, tasks in seeds.items())}"
+        for model, seeds in found.items()
+    ]
+    lines += ["", f"pass@1 by seed: {'; '.join(by_seed)}. Rows of different seeds are not to be compared."]
     return "\n".join(lines)
 
 
@@ -221,8 +226,10 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
         )
         lines.append(f"- The blind student solves {_said(blind)}: {word}.")
     if "rft" in found:
+        rise = difference(found["sft"], found["rft"])
+        clear = "" if rise[1] > 0 else ", which is NOT clear of zero"
         lines.append(
-            f"- (d) RFT in live sandboxes: pass@1 rises by {_said(difference(found['sft'], found['rft']))}."
+            f"- (d) RFT in live sandboxes: pass@1 changes by {_said(rise)}{clear}; paired by seed and task."
         )
         half = {seed: half_solved(results, seed) for seed in results["seeds"]}
         first, then = only(found["sft"], half), only(found["rft"], half)
