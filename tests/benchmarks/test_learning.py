@@ -294,7 +294,7 @@ def test_a_blind_student_that_solves_more_than_it_may_is_said_to() -> None:
 # ── the whole of it ─────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("transformers", reason="transformers is not installed")

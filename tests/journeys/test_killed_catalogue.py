@@ -31,7 +31,7 @@ KEY = "sk-live-0815-do-not-store"
     ("names", "attempts", "kills", "most_s"),
     [
         pytest.param(["bird-census", "torn-letter"], 2, 2, 12.0, id="slice"),
-        pytest.param([], 4, 10, 60.0, id="whole", marks=pytest.mark.slow),
+        pytest.param([], 4, 10, 60.0, id="whole", marks=pytest.mark.whole),
     ],
 )
 def test_killed_and_resumed(

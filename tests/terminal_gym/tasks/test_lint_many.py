@@ -72,7 +72,7 @@ def test_a_sound_folder_has_no_error(name: str) -> None:
     assert not [finding for finding in lint(KIT / name) if finding.severity in ("error", "warning")]
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [120, pytest.param(3_000, marks=pytest.mark.whole)])
 def test_a_folder_of_many_is_a_table(tmp_path: Path, count: int) -> None:
     tasks = tmp_path / "tasks"
     kinds = list(DAMAGE)
