@@ -136,12 +136,12 @@ class Namespace:
         self.store.remove(name)
 
     def _stands_on(self, folder: Path, name: str) -> bool:
-        """Say whether the sandbox or the snapshot in `folder` needs a layer of the image."""
+        """Say whether the sandbox or the snapshot in `folder` needs a layer that would go with the image."""
         try:
             needed = (folder / "layers").read_text("utf-8").splitlines()
         except OSError:
             return False
-        return any(layer.name in needed for layer in self.store.layers_of(name))
+        return any(layer.name in needed for layer in self.store.own_layers_of(name))
 
     def image_bytes(self, name: str) -> int:
         """Return what an image's layers take on the disk."""

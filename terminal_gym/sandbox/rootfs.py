@@ -111,14 +111,20 @@ class Store:
         found = (self.find(name, host=host) for host in (False, True))
         return tuple(self.layers / layer for stored in found if stored is not None for layer in stored.layers)
 
-    def remove(self, name: str) -> None:
-        """Remove the images of that name, and the layers that no other image stands on."""
+    def own_layers_of(self, name: str) -> set[Path]:
+        """Return the layers that no image of another name stands on."""
         layers = set(self.layers_of(name))
-        for host in (False, True):
-            self._file(name, host=host).unlink(missing_ok=True)
-        for file in (self.folder / "images").glob("*.json"):
+        mine = {self._file(name, host=host) for host in (False, True)}
+        for file in set((self.folder / "images").glob("*.json")) - mine:
             with contextlib.suppress(OSError, ValueError):
                 layers -= {self.layers / layer for layer in json.loads(file.read_text("utf-8"))["layers"]}
+        return layers
+
+    def remove(self, name: str) -> None:
+        """Remove the images of that name, and the layers that no other image stands on."""
+        layers = self.own_layers_of(name)
+        for host in (False, True):
+            self._file(name, host=host).unlink(missing_ok=True)
         for layer in layers:
             gone = layer.with_name(f".draft-{layer.name}-removed")
             with contextlib.suppress(OSError):  # at once out of the way: nobody meets half a layer

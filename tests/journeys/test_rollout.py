@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import signal
@@ -12,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from kit.waiting import wait_until
 
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.trajectory.store import Run
@@ -28,6 +30,10 @@ def tgym(*words: str | Path, **settings: object) -> subprocess.Popen[str]:
 def ended(command: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = command.communicate(timeout=120)
     return command.returncode, out, err
+
+
+def _begun(folder: Path, command: subprocess.Popen[str]) -> bool:
+    return (folder / "run.json").exists() or command.poll() is not None
 
 
 @pytest.fixture
@@ -55,8 +61,10 @@ def test_killed_at_random_moments_and_resumed(any_runtime: Runtime, manifest: Pa
     for number in range(10):
         words = [*begin, "--out", folder] if not (folder / "run.json").exists() else _resume(folder, name)
         command = tgym(*words)
+        if number == 0:  # a run that has not begun is nothing to go on with
+            wait_until(functools.partial(_begun, folder, command), deadline_s=60.0)
         try:
-            command.wait(chance.uniform(0.3, 2.0) + (1.5 if number == 0 else 0.0))
+            command.wait(chance.uniform(0.3, 2.0))
         except subprocess.TimeoutExpired:
             command.send_signal(signal.SIGKILL)
         command.communicate()
