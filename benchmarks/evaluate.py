@@ -49,6 +49,15 @@ def run_terminal_bench(
     max_steps: Annotated[
         int | None, typer.Option(help="OVERRIDES: a bound that no task has; recorded.")
     ] = None,
+    grading: Annotated[
+        str,
+        typer.Option(
+            help="Whose verdict is the reward; both are kept. Default: parity, strict for tasks with no test script."
+        ),
+    ] = "",
+    network: Annotated[
+        str, typer.Option(help="upstream: as the format gives it; task: as the folder says; none.")
+    ] = "upstream",
     retry_broken: Annotated[bool, typer.Option("--retry-broken", help="Play broken attempts again.")] = False,
 ) -> None:
     """Play Terminal-Bench: k attempts at every task, each in a sandbox of its own, within each task's own time.
@@ -80,6 +89,8 @@ def run_terminal_bench(
             model_settings=read_settings(model_setting),
             seed=seed,
             max_steps=max_steps,
+            grading=grading,
+            network=network,
             only=task or (),
             without=exclude or (),
             override={name: value for name, value in times.items() if value is not None},
@@ -106,7 +117,11 @@ def make_job(
     """
     of = terminal_bench.suite(version)
     refs = [str(path) for path in terminal_bench.folders(tasks, of, only=only, without=without)]
-    job = Job.of(refs, namespace=of.namespace, override=override or None, **asked)  # type: ignore[arg-type]
+    given = {"network": "upstream"} | {name: value for name, value in asked.items() if value != ""}
+    job = Job.of(refs, namespace=of.namespace, override=override or None, **given)  # type: ignore[arg-type]
+    if "grading" not in given:
+        judge_themselves = all(task.script is not None or task.steps for task in job.open_tasks().values())
+        job = replace(job, grading="parity" if judge_themselves else "strict")
     return replace(job, labels=terminal_bench.labels(of, job))
 
 
@@ -144,6 +159,7 @@ def announce(job: Job) -> None:
     say(
         f"{told.get('benchmark')}: {len(own)} tasks x {job.attempts} attempts, task set {told.get('task_set', '')[:12]}"
     )
+    say(f"graded by {job.grading}, network {job.network}")
     say(f"time for the agent: {terminal_bench.budgets(own)}, the tasks' own")
     if changes := overrides(job):
         complain(f"OVERRIDDEN: {', '.join(changes)}. No leaderboard takes such a score; the report says so.")

@@ -67,6 +67,7 @@ class Case:
     test_s: float = 60.0
     files: Mapping[str, str] = field(default_factory=dict)  # further files of the folder
     defect: str = ""  # what upstream does wrong here
+    unplayed: str = ""  # why ours does not play it
     ours: Mapping[str, str] = field(default_factory=dict)  # agent → our verdict where upstream's differs
 
 
@@ -260,6 +261,7 @@ HARBOR: tuple[Case, ...] = (
     _hb(
         "two-steps",
         "the reward is the mean of the steps",
+        unplayed="tasks in several steps are read here, and not yet played",
         solution=None,
         run="none",
         tests={},

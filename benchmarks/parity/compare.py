@@ -92,8 +92,9 @@ def play_ours(
 def _jobs(format: Format, agent: str, tasks: Path, keys: Path) -> list[Job]:
     """One job; recorded keys are a task's own, so that they take one job each."""
     version = _SUITES[format]
+    names = sorted(path.name for path in tasks.iterdir() if not official.case_of(format, path.name).unplayed)
     if agent != "keys":
-        return [make_job(version, tasks, agent=agent, attempts=1)]
+        return [make_job(version, tasks, only=names, agent=agent, attempts=1)]
     return [
         make_job(
             version,

@@ -122,3 +122,16 @@ def test_tasks_keep_their_own_times_unless_somebody_says_otherwise(tmp_path: Pat
     assert (overrides(own), overrides(other)) == ([], ["times stretched by 2"])
     with pytest.raises(BadSetting, match="multiplier is 0"):
         make_job("1.0", tmp_path, agent="nop", attempts=1, override={"multiplier": 0.0}).open_tasks()
+
+
+def test_the_formats_own_verdict_is_the_reward_unless_asked_otherwise(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path, name="apple")
+    (folder / "run-tests.sh").write_text("#!/bin/bash\npython3 -m pytest $TEST_DIR/test_outputs.py -rA\n")
+    own = make_job("1.0", tmp_path, agent="nop", attempts=1)
+    assert (own.grading, own.network) == ("parity", "upstream")
+    (folder / "run-tests.sh").unlink()
+    assert make_job("1.0", tmp_path, agent="nop", attempts=1).grading == "strict", "there is no other judge"
+    other = make_job("1.0", tmp_path, agent="nop", attempts=1, grading="strict", network="none")
+    assert (other.grading, other.network) == ("strict", "none")
+    with pytest.raises(BadSetting, match="grading is 'lenient'"):
+        make_job("1.0", tmp_path, agent="nop", attempts=1, grading="lenient")
