@@ -67,7 +67,7 @@ class Case:
     test_s: float = 60.0
     files: Mapping[str, str] = field(default_factory=dict)  # further files of the folder
     defect: str = ""  # what upstream does wrong here
-    unplayed: str = ""  # why ours does not play it
+    unplayed_by: tuple[str, ...] = ()  # agents of ours that cannot play it
     ours: Mapping[str, str] = field(default_factory=dict)  # agent → our verdict where upstream's differs
 
 
@@ -261,7 +261,7 @@ HARBOR: tuple[Case, ...] = (
     _hb(
         "two-steps",
         "the reward is the mean of the steps",
-        unplayed="tasks in several steps are read here, and not yet played",
+        unplayed_by=("oracle",),  # ours plays no step's own solution yet
         solution=None,
         run="none",
         tests={},

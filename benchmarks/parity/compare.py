@@ -92,18 +92,19 @@ def play_ours(
 def _jobs(format: Format, agent: str, tasks: Path, keys: Path) -> list[Job]:
     """One job; recorded keys are a task's own, so that they take one job each."""
     version = _SUITES[format]
-    names = sorted(path.name for path in tasks.iterdir() if not official.case_of(format, path.name).unplayed)
+    found = sorted(path.name for path in tasks.iterdir())
+    names = [name for name in found if agent not in official.case_of(format, name).unplayed_by]
     if agent != "keys":
         return [make_job(version, tasks, only=names, agent=agent, attempts=1)]
     return [
         make_job(
             version,
-            path,
+            tasks / name,
             agent="scripted",
             attempts=1,
-            agent_settings={"script": str(keys / f"{path.name}.json")},
+            agent_settings={"script": str(keys / f"{name}.json")},
         )
-        for path in sorted(tasks.iterdir())
+        for name in names
     ]
 
 
