@@ -148,8 +148,14 @@ class Docker:
         """
         with self.engine.calling(f"remove image {name}"):
             for known_as in images.names(name, self.mirror):
-                with contextlib.suppress(ImageNotFound):
+                try:
                     self.engine.client.remove_image(known_as)
+                except ImageNotFound:
+                    continue
+                except APIError as error:
+                    # What the Engine says of an image whose last name somebody else took away meanwhile.
+                    if "unrecognized image ID" not in str(error.explanation):
+                        raise
 
     def image_bytes(self, name: str) -> int:
         """Return what an image takes on the disk, with the layers that it shares with others."""

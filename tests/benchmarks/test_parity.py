@@ -58,6 +58,7 @@ def test_what_is_on_record_covers_every_case_and_agent_and_differs_by_listed_def
     )
 
 
+@pytest.mark.whole
 @needs_record
 @pytest.mark.docker
 @pytest.mark.parametrize("agent", AGENTS)

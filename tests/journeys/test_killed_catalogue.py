@@ -70,7 +70,7 @@ def test_killed_and_resumed(
     assert sorted(run.standing) == sorted((str(task.ref), k) for task in tasks for k in range(attempts))
     assert len(run.rows) == planned, "an attempt was played twice"
     assert (told["planned"], told["finished"], told["broken"]) == (planned, planned, 0)
-    assert killed == kills
+    assert 0 < killed <= kills  # a quick run may end between two
     _as_it_was_said(run)
     _nothing_secret(folder)
     _loads(folder, tmp_path / "data", sum(row.status == "passed" for row in run.rows))
