@@ -50,7 +50,7 @@ _SIGNAL_KEYS = re.compile(rb"[\x03\x1a\x1c]+")  # ^C ^Z ^\
 _FENCE_S = 2.0  # for our own hint to come back through a daemon, which may be slow on a busy machine
 _NO_FENCE_S = 0.1  # without a byte, where no hint can be printed
 _FIRST_PROMPT_S = (
-    1.0  # for a shell's first prompt, once it reads: an image's own profile may ask something before it
+    5.0  # for a shell's first prompt, once it reads: a profile of the image may ask something first
 )
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.0005, 0.02
 
