@@ -269,7 +269,7 @@ def test_forged_marks_change_nothing(shell: str, wires: list[LocalWire], tmp_pat
     session.send(f"printf '{forged}'; sleep .3; (exit 5)\n".encode())
     settled = session.settle(deadline_s=5)
     assert (settled.fact, settled.exit_code) == ("prompt", 5)
-    assert settled.seconds >= 0.3
+    assert settled.seconds >= 0.2  # counted from the end of the sending
 
 
 # ── on every runtime, through whatever lies between ─────────────────────────────────────────────
