@@ -41,7 +41,8 @@ from terminal_gym.machine import Machine, start_machine
 from terminal_gym.rollout.episode import run_episode
 from terminal_gym.rollout.job import versions
 from terminal_gym.sandbox.base import Runtime, Sandbox, shared_runtime
-from terminal_gym.tasks.task import ImageRecipe, Limits, Task, TaskRef, ValidatorSpec, tree_hash
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits, Task, TaskRef, ValidatorSpec, tree_hash
 from terminal_gym.terminal.session import Session
 from terminal_gym.trajectory.record import Action, Observation, Outcome, Step, Trajectory
 from terminal_gym.validation.verdict import Verdict

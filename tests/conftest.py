@@ -25,7 +25,7 @@ from kit.waiting import wait_until
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxError
 from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
 from terminal_gym.sandbox.reaper import LABEL, current_owner
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.orders import ShellOrders
 
 # Started in the background of a shell, we would ignore the interrupt, and so would every shell that a test starts.

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.parity.cases import BASE, BASE_FOLDER
 from terminal_gym.errors import BuildFailed
 from terminal_gym.sandbox.base import open_runtime
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.tree import cache_folder
 
 FOLDER = Path(__file__).parent / "harness"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from terminal_gym.errors import BadSetting
-from terminal_gym.tasks.task import Keystrokes, Solution, Task
+from terminal_gym.tasks.solution import Keystrokes, Solution
+from terminal_gym.tasks.task import Task
 from terminal_gym.terminal.keys import encode
 from terminal_gym.trajectory.record import Action, Observation
 

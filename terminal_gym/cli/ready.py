@@ -11,7 +11,8 @@ import typer
 from terminal_gym.cli.report import say
 from terminal_gym.errors import ImageMissing
 from terminal_gym.sandbox.base import Image, Runtime, open_runtime
-from terminal_gym.tasks.task import ImageRecipe, Task
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Task
 
 RuntimeName = Annotated[
     str, typer.Option(help="auto (docker where its daemon answers), docker, podman, namespace.")

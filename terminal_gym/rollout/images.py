@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from terminal_gym.errors import ImageMissing, SandboxError, TaskError
 from terminal_gym.sandbox.base import Image, Runtime
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pexpect.spawnbase import SpawnBase
 
 from terminal_gym.errors import RuntimeUnavailable, UnknownName
 from terminal_gym.tasks.harness import Condition, Service
-from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import Orders
 
 

@@ -49,7 +49,7 @@ from terminal_gym.sandbox.handshake import shake_hands
 from terminal_gym.sandbox.isolation import SPEC_LABEL, container_name
 from terminal_gym.sandbox.line import Line
 from terminal_gym.sandbox.reaper import LABEL, is_orphan
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.orders import Orders
 from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 

@@ -19,7 +19,7 @@ from terminal_gym.sandbox import bootstrap
 from terminal_gym.sandbox.base import Image
 from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.reaper import LABEL, current_owner
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.tree import GUEST, TrustedTree
 
 SUBSTITUTED = "terminal-gym.substituted"  # image label: what stands in for an upstream base image

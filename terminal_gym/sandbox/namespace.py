@@ -43,7 +43,8 @@ from terminal_gym.sandbox import cgroup, guard, keeper, launch, recipe, rootfs
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.handshake import shake_hands
 from terminal_gym.sandbox.reaper import current_owner, is_orphan
-from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import Orders
 from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
 

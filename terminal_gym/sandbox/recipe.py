@@ -26,7 +26,7 @@ from terminal_gym.errors import BuildFailed, ImageMissing, TerminalGymError
 from terminal_gym.sandbox import bootstrap, images, keeper, launch
 from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.rootfs import HOST, Store, Stored, host_image, load, unpack_layer
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 _IGNORED = (
     "LABEL",

@@ -26,7 +26,7 @@ from terminal_gym.sandbox.health import wait_healthy
 from terminal_gym.sandbox.isolation import NAME_LABEL, container_name, network_name
 from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
 from terminal_gym.tasks.harness import Condition, Healthcheck, Service
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 _LOOK_S = 0.1  # between two looks at a service that is coming up
 _STARTED_S = 120.0  # for a service that has to end by itself

@@ -18,8 +18,9 @@ from typing import NoReturn
 
 from terminal_gym.errors import BadTaskFormat
 from terminal_gym.tasks.harness import Condition, Healthcheck, Mount, Service
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.marked_yaml import Block, read_mapping
-from terminal_gym.tasks.task import ImageRecipe, tree_hash
+from terminal_gym.tasks.task import tree_hash
 
 FILES = ("docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml")
 # Without a meaning here: how a harness keeps a container, and what a person would see of it.

@@ -31,9 +31,11 @@ from terminal_gym.tasks.harness import (
     TaskStep,
     VerifierMachine,
 )
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.marked_toml import TomlBlock, read_toml
 from terminal_gym.tasks.marked_yaml import read_text
-from terminal_gym.tasks.task import NAME, ImageRecipe, Limits, Solution, Task, TaskRef, ValidatorSpec
+from terminal_gym.tasks.solution import Solution
+from terminal_gym.tasks.task import NAME, Limits, Task, TaskRef, ValidatorSpec
 from terminal_gym.tasks.terminal_bench import built_image, check_links, suits_trusted_pytest
 
 NAMESPACE = "TerminalBench2"

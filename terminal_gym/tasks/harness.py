@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from terminal_gym.tasks.task import ImageRecipe, Solution
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.solution import Solution
 
 Format = Literal["terminal-bench", "terminaltraj", "harbor"]
 Parser = Literal["pytest", "swebench", "swelancer", "mlebench", "sweperf", "reward-file"]

@@ -23,6 +23,8 @@ from terminal_gym.tasks.harness import (
     StrictSpec,
     TaskStep,
 )
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.solution import Solution
 
 Mode = Literal["artifacts", "restart", "live"]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")  # a task's name: what a gymnasium id allows after `/`
@@ -55,26 +57,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class ImageRecipe:
-    """How the task's root filesystem is named and made.
-
-    A Dockerfile stage named `base` installs packages. On the `host` root filesystem that stage is replaced
-    by the machine's own root, if every command in `host_commands` exists there.
-    """
-
-    name: str  # image name, e.g. "tgym/count-words:3f2a…"; pulled or built under this name
-    context: Path | None = None  # build context folder; None: the image is pulled, never built
-    dockerfile: str = "Dockerfile"  # relative to `context`
-    host_commands: tuple[str, ...] = ()  # commands that the host must have to stand in for stage `base`
-    host_allowed: bool = False  # whether the machine's own root may stand in at all
-    exclude: tuple[str, ...] = ()  # shell patterns; names directly in `context` that never enter the build
-    prebuilt: bool = (
-        False  # `name` is pulled where a registry gives it, and built from `context` where none does
-    )
-    digest: str = ""  # what the image's digest must be; "": any
-
-
-@dataclass(frozen=True)
 class ValidatorSpec:
     """How the final state is judged."""
 
@@ -86,30 +68,6 @@ class ValidatorSpec:
     ] = ()  # pytest node ids fixed beforehand; empty: collected once in a pristine sandbox
     tested_code_user: Literal["nobody", "root"] = "nobody"  # who runs what the tests spawn
     own_conftest: bool = False  # load the author's conftest.py from `tests` (never from above it)
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A reference (or partial) solution: a script, or keystrokes for the terminal.
-
-    Exactly one of the two is set.
-    """
-
-    script: str | None = None
-    keystrokes: tuple[Keystrokes, ...] = ()
-    folder: Path | None = None  # holds the script and the files that it needs; seen at /solution or /oracle
-    env: Mapping[str, str] = field(default_factory=dict)  # of the script
-
-
-@dataclass(frozen=True)
-class Keystrokes:
-    """One entry of a solution.yaml; source: Terminal-Bench 1.0."""
-
-    command: str
-    append_enter: bool = True
-    block: bool = False  # wait until the shell is back at its prompt
-    min_timeout_s: float = 0.0  # wait at least this long
-    max_timeout_s: float = 180.0  # wait at most this long
 
 
 @dataclass(frozen=True)

@@ -25,19 +25,10 @@ from types import MappingProxyType
 from terminal_gym.errors import BadTaskFormat
 from terminal_gym.tasks.compose import Compose, find_compose, read_compose
 from terminal_gym.tasks.harness import PARSERS, ScriptSpec, StrictSpec
+from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.marked_yaml import Block, read_mapping, read_mappings, read_text
-from terminal_gym.tasks.task import (
-    MODES,
-    NAME,
-    ImageRecipe,
-    Keystrokes,
-    Limits,
-    Solution,
-    Task,
-    TaskRef,
-    ValidatorSpec,
-    tree_hash,
-)
+from terminal_gym.tasks.solution import Keystrokes, Solution
+from terminal_gym.tasks.task import MODES, NAME, Limits, Task, TaskRef, ValidatorSpec, tree_hash
 
 # Never part of a build context: what judges, what solves, and what only a harness reads.
 EXCLUDE = (

@@ -17,7 +17,7 @@ from benchmarks.parity.compare import RESULTS, compare, defects, paired, play_ou
 from benchmarks.parity.official import Official
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 QUICK: dict[Format, tuple[str, ...]] = {
     "terminal-bench": ("skips", "planted-conftest", "scrollback"),

@@ -18,7 +18,8 @@ from kit.local_wire import LocalWire
 
 from terminal_gym.errors import ImageMissing
 from terminal_gym.sandbox.base import ExecResult, Image, Runtime, Sandbox, SandboxSpec
-from terminal_gym.tasks.task import ImageRecipe, Task
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.record import Check
 from terminal_gym.trusted_runtime.orders import Orders, ShellOrders
 from terminal_gym.validation.verdict import Verdict

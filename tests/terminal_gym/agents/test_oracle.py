@@ -14,7 +14,8 @@ from terminal_gym.agents import oracle
 from terminal_gym.agents.oracle import Oracle, moves, script_lines
 from terminal_gym.errors import BadSetting
 from terminal_gym.tasks.catalogue import read_folder
-from terminal_gym.tasks.task import Keystrokes, Solution, Task
+from terminal_gym.tasks.solution import Keystrokes, Solution
+from terminal_gym.tasks.task import Task
 from terminal_gym.terminal.session import Session
 from terminal_gym.trajectory.record import Action, Observation
 

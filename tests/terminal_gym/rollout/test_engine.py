@@ -32,7 +32,8 @@ from terminal_gym.rollout.place import Here
 from terminal_gym.rollout.plan import Retries, remaining
 from terminal_gym.sandbox.base import Image, Runtime, Sandbox
 from terminal_gym.tasks.catalogue import read_folder
-from terminal_gym.tasks.task import ImageRecipe, Limits, Task
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits, Task
 from terminal_gym.trajectory.record import Action, Observation
 from terminal_gym.trajectory.store import Run, RunWriter
 from terminal_gym.validation.verdict import Verdict

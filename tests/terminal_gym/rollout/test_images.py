@@ -15,7 +15,7 @@ from terminal_gym.rollout.images import Held, ImageShelf, to_drop
 from terminal_gym.sandbox.base import Image, Runtime
 from terminal_gym.sandbox.container import Docker
 from terminal_gym.sandbox.images import names
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 SHELVES = st.lists(
     st.builds(

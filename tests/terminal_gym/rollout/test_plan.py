@@ -18,7 +18,8 @@ from terminal_gym.rollout.plan import (
 )
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.tasks.harness import ScriptSpec, TaskStep
-from terminal_gym.tasks.task import ImageRecipe, Limits, Task
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits, Task
 
 
 @pytest.fixture(scope="module")

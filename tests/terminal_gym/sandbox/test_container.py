@@ -17,7 +17,8 @@ from terminal_gym.sandbox.container import Docker, Podman
 from terminal_gym.sandbox.images import TRUSTED
 from terminal_gym.sandbox.isolation import CAPABILITIES, SPEC_LABEL, container_name
 from terminal_gym.sandbox.reaper import LABEL, current_owner
-from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
 
 pytestmark = pytest.mark.docker

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from terminal_gym.sandbox.images import bases, context_tar, described
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 
 def test_bases_are_images_not_stages() -> None:

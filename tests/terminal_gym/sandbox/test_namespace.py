@@ -22,7 +22,8 @@ from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxLost, S
 from terminal_gym.sandbox import cgroup, keeper
 from terminal_gym.sandbox.base import SandboxSpec
 from terminal_gym.sandbox.namespace import Namespace, _collect
-from terminal_gym.tasks.task import ImageRecipe, Limits
+from terminal_gym.tasks.image import ImageRecipe
+from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
 

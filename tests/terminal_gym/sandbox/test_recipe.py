@@ -14,7 +14,7 @@ from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable
 from terminal_gym.sandbox import recipe
 from terminal_gym.sandbox.base import Image, SandboxSpec
 from terminal_gym.sandbox.namespace import Namespace
-from terminal_gym.tasks.task import ImageRecipe
+from terminal_gym.tasks.image import ImageRecipe
 
 
 @pytest.fixture
