@@ -7,11 +7,16 @@ business: home folders, /root, /run, /var, keys and password hashes, and every t
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import functools
+import gzip
 import hashlib
+import io
 import json
+import lzma
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -20,7 +25,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from terminal_gym.errors import BadSetting, ImageMissing
 from terminal_gym.sandbox import keeper
@@ -310,22 +315,31 @@ def load(store: Store, path: Path, name: str | None = None) -> Stored:
     Source: Docker Image Specification v1.2; OCI Image Format 1.0.
     """
     with _opened(path) as source:
-        config, blobs, tag = _manifest(source)
+        try:
+            config, blobs, tag = _manifest(source)
+            diff_ids, settings = config["rootfs"]["diff_ids"], config.get("config") or {}
+            pairs = list(zip(map(_checked, diff_ids), blobs, strict=True))
+            env = dict(entry.partition("=")[::2] for entry in settings.get("Env") or [])
+            substituted = (settings.get("Labels") or {}).get("terminal-gym.substituted", "")
+            workdir, user = settings.get("WorkingDir") or "/", settings.get("User") or ""
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            if isinstance(error, BadArchive):
+                raise
+            raise BadArchive(f"{path} does not describe an image: {error!r}") from error
         called = name or tag
         if not called:
             raise BadArchive(f"{path} gives the image no name. Say how to call it.")
         layers = []
-        for diff_id, blob in zip(config["rootfs"]["diff_ids"], blobs, strict=True):
-            key = "d" + str(diff_id).rpartition(":")[2][:23]
+        for diff_id, blob in pairs:
+            key = "d" + diff_id.rpartition(":")[2][:23]
             with store.draft(key) as layer:
                 if layer is not None:
                     with source.open(blob) as stream:
-                        unpack_layer(stream, layer)
+                        if unpack_layer(stream, layer) != diff_id:
+                            raise BadArchive(
+                                f"{path}: {blob} is not the layer {diff_id}. Save the image again."
+                            )
             layers.append(key)
-    settings = config.get("config") or {}
-    env = dict(entry.partition("=")[::2] for entry in settings.get("Env") or [])
-    substituted = (settings.get("Labels") or {}).get("terminal-gym.substituted", "")
-    workdir, user = settings.get("WorkingDir") or "/", settings.get("User") or ""
     return store.put(
         Stored(called, tuple(reversed(layers)), env=env, workdir=workdir, user=user, substituted=substituted)
     )
@@ -395,6 +409,13 @@ def _manifest(source: _Source) -> tuple[dict[str, Any], list[str], str]:
     )
 
 
+def _checked(diff_id: object) -> str:
+    """A layer is kept under this name, for every image that names it: it must be one, and what it is of."""
+    if not isinstance(diff_id, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", diff_id):
+        raise BadArchive(f"{diff_id!r:.100} is not the digest of a layer")
+    return diff_id
+
+
 def _blob(digest: str) -> str:
     algorithm, _, value = digest.partition(":")
     if not (algorithm.isalnum() and value.isalnum()):
@@ -402,8 +423,25 @@ def _blob(digest: str) -> str:
     return f"blobs/{algorithm}/{value}"
 
 
-def unpack_layer(stream: IO[bytes], root: Path) -> None:
+class _Hashing(io.RawIOBase):
+    """A stream that remembers the hash of what was read from it."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream, self.hash = stream, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.hash.update(data)
+        return data
+
+
+def unpack_layer(stream: IO[bytes], root: Path) -> str:
     """Unpack one layer's tar into the empty folder `root`; deletions become overlay whiteouts.
+
+    Returns the digest of the tar, uncompressed: its diff id.
 
     No link is followed, no device is made, nothing is written outside of `root`.
 
@@ -412,13 +450,27 @@ def unpack_layer(stream: IO[bytes], root: Path) -> None:
     """
     modes: list[tuple[Path, int]] = []
     try:
-        with tarfile.open(fileobj=stream, mode="r:*") as tar:
+        read = _Hashing(_decompressed(stream))
+        with tarfile.open(fileobj=read, mode="r|") as tar:
             for entry in tar:
                 _unpack_entry(tar, entry, root, modes)
-    except tarfile.TarError as error:
+        while read.read(1 << 20):
+            pass  # what follows the last entry belongs to the digest
+    except (tarfile.TarError, OverflowError, RecursionError, ValueError) as error:
+        if isinstance(error, BadArchive):
+            raise
         raise BadArchive(f"a layer cannot be read (zstd is not known here): {error}") from error
     for path, mode in reversed(modes):
         path.chmod(mode)
+    return f"sha256:{read.hash.hexdigest()}"
+
+
+def _decompressed(stream: IO[bytes]) -> IO[bytes]:
+    kinds = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+    head = stream.read(6)
+    stream.seek(0)
+    opener = next((opener for magic, opener in kinds if head.startswith(magic)), None)
+    return stream if opener is None else cast(IO[bytes], opener(stream, "rb"))
 
 
 def _unpack_entry(

@@ -76,7 +76,7 @@ def _defined(tests: Path) -> Iterator[str]:
             continue
         try:
             tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue  # reported by lint_test_file
         yield from (f"{path.relative_to(tests).as_posix()}::{name}" for name, _ in test_names(tree))
 

@@ -64,7 +64,7 @@ def lint_test_file(path: Path, siblings: frozenset[str]) -> list[Finding]:
     """Return what is wrong in one file of tests; text that is no Python is one error."""
     try:
         file = TestFile(path, ast.parse(path.read_bytes(), str(path)), siblings)
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         return [Finding("error", "not-python", path, line, f"not Python: {error}", "Mend the syntax there.")]
     return [finding for rule in RULES for finding in rule(file)]
@@ -75,7 +75,7 @@ def imports_agent_code(tests: Path) -> bool:
     """Whether a file below `tests` may run, in its own process, what an agent wrote; what is no Python cannot."""
     found: list[Finding] = []
     for path in sorted(tests.rglob("*.py")):
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError, OSError):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             found += _runs_agent_code(TestFile(path, ast.parse(path.read_bytes(), str(path)), frozenset()))
     return bool(found)
 

@@ -154,7 +154,7 @@ def suits_trusted_pytest(tests: Path) -> bool:
 def _imported(path: Path) -> set[str]:
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
         return {"?"}
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -331,7 +331,7 @@ def _metadata(folder: Path, top: Block, ours: Block) -> dict[str, object]:
     if info.is_file():
         try:
             labels["item_info"] = json.loads(read_text(info))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             line = getattr(error, "lineno", None)
             raise BadTaskFormat(info, f"not JSON: {error}", "Mend the syntax there.", line=line) from error
     return labels

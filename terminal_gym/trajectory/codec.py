@@ -37,7 +37,7 @@ def from_object(kind: type[T], value: object) -> T:
         return cast(T, _reader(cast(Hashable, kind))(value))
     except SchemaMismatch:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise SchemaMismatch(f"This is no {kind.__name__} of this version: {error!r}") from error
 
 

@@ -22,7 +22,16 @@ from terminal_gym.errors import ForgedRecord, SchemaMismatch
 from terminal_gym.trajectory.chain import read_lines, unwritten
 from terminal_gym.trajectory.codec import from_json
 from terminal_gym.trajectory.record import Trajectory
-from terminal_gym.trajectory.store import DATA, INDEX, RunWriter, locked, member_at, put_aside, read_settings
+from terminal_gym.trajectory.store import (
+    DATA,
+    INDEX,
+    RunWriter,
+    locked,
+    member_at,
+    put_aside,
+    read_settings,
+    rows_of,
+)
 
 Span = tuple[int, int]  # first byte, bytes
 _MAGIC = b"\x1f\x8b\x08"  # of a gzip member; source: RFC 1952
@@ -49,7 +58,7 @@ def salvage(folder: Path) -> Salvaged:
     """
     settings = read_settings(folder)
     with locked(folder), _mapped(folder / DATA) as data:
-        trusted, wrong = _trusted(folder)
+        trusted, listed, wrong = _trusted(folder)
         whole, damaged, doubled = list[Span](), list[Span](), 0
         verdicts = set[tuple[str, int]]()
         for span, played in _scan(data, trusted):
@@ -61,19 +70,21 @@ def salvage(folder: Path) -> Salvaged:
                 whole.append(span)
                 if played.outcome.status != "broken":
                     verdicts.add((played.task, played.attempt))
+        if not wrong and listed != whole[: len(listed)]:
+            wrong = "it lists other records than there are"
         if damaged or doubled or wrong:
             _replace(folder, data or b"", whole)
     RunWriter(folder, settings).close()  # makes the index again
     return Salvaged(len(whole), tuple(damaged), doubled, wrong)
 
 
-def _trusted(folder: Path) -> tuple[dict[int, str], str]:
-    """(offset → sha256 of the records that an intact index vouches for, what is wrong with the index)"""
+def _trusted(folder: Path) -> tuple[dict[int, str], list[Span], str]:
+    """(offset → sha256 of the records that an intact index vouches for, where they lie, what is wrong with it)"""
     try:
-        rows = read_lines(folder / INDEX).rows
-        return {int(row["offset"]): str(row["sha256"]) for row in rows}, ""
-    except (ForgedRecord, LookupError, TypeError, ValueError) as error:
-        return {}, str(error) or type(error).__name__
+        rows = rows_of(read_lines(folder / INDEX).rows)
+    except (ForgedRecord, SchemaMismatch) as error:
+        return {}, [], str(error)
+    return {row.offset: row.sha256 for row in rows}, [(row.offset, row.length) for row in rows], ""
 
 
 def _scan(data: mmap.mmap | None, trusted: dict[int, str]) -> Iterator[tuple[Span, Trajectory | None]]:

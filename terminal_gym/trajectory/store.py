@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import json
 import mmap
+import operator
 import os
 import socket
 import threading
@@ -69,6 +70,12 @@ class Row:
         return self.task, self.attempt
 
 
+_NUMBER, _NONE = (int, float), type(None)
+_KIND_OF: Mapping[str, Any] = {"int": int, "float": _NUMBER, "float | None": (*_NUMBER, _NONE)}
+_KINDS: tuple[Any, ...] = tuple(_KIND_OF.get(str(Row.__annotations__[name]), str) for name in Row.__slots__)
+_cells = operator.attrgetter(*Row.__slots__)
+
+
 class Run:
     """A run folder, to be read; also while another process writes to it.
 
@@ -97,7 +104,7 @@ class Run:
         if size and (not path.exists() or path.stat().st_size < size):
             raise ForgedRecord(f"{path} is shorter than it was: lines are gone. Open the run again.")
         lines = read_lines(path, size=size, chain=chain)
-        new = _rows(lines.rows)
+        new = rows_of(lines.rows)
         if new:
             self._read = lines.ends[-1], lines.chains[-1]
             self.rows += new
@@ -169,7 +176,7 @@ class RunWriter:
     def _open(self, sync: Sync) -> int:
         """Repair; returns how many records the index had lost."""
         lines = read_lines(self.folder / INDEX)
-        known = _rows(lines.rows)
+        known = rows_of(lines.rows)
         rows, end = _intact(self.folder / DATA, known)
         lost, end = _beyond(self.folder / DATA, end)
         size, self._chain = lines.upto(len(rows))
@@ -259,11 +266,22 @@ def _row(played: Trajectory, offset: int, member: bytes) -> Row:
     )
 
 
-def _rows(lines: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
+def rows_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
+    """Return the rows that the index's lines say.
+
+    Raises:
+        SchemaMismatch: A line has other cells, or cells of another kind.
+    """
     try:
-        return tuple(Row(**cells) for cells in lines)
+        rows = tuple(Row(**cells) for cells in lines)
     except TypeError as error:
         raise SchemaMismatch(f"The index has rows of another version: {error}") from error
+    for row in rows:
+        fits = all(map(isinstance, _cells(row), _KINDS)) and row.offset >= 0 and row.length > 0
+        if not fits:
+            found = f"{row.task!r:.80} attempt {row.attempt!r:.20}"
+            raise SchemaMismatch(f"The index has a row that none was written like: {found}. {ADVICE}")
+    return rows
 
 
 def _checked(path: Path, row: Row, member: bytes) -> bytes:

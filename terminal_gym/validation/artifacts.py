@@ -18,6 +18,8 @@ from pathlib import Path
 
 LIMIT_BYTES = 64 * 1024 * 1024
 LIMIT_ENTRIES = 40_000
+# What tarfile raises for damage: times that no clock shows overflow, names that name names recurse.
+_DAMAGE = (tarfile.TarError, OSError, OverflowError, RecursionError, ValueError)
 
 
 class BadArtifact(ValueError):
@@ -63,7 +65,7 @@ def without(archive: bytes, patterns: tuple[str, ...]) -> bytes:
                 tails = ("/".join(parts[: n + 1]) for n in range(len(parts)))
                 if not below or not any(fnmatch.fnmatch(t, p) for t in (*tails, *parts) for p in patterns):
                     out.addfile(entry, tar.extractfile(entry) if entry.isreg() else None)
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise BadArtifact(f"an archive is damaged: {error}") from error
     return made.getvalue()
 
@@ -96,7 +98,7 @@ def _copy(path: str, archive: bytes, out: tarfile.TarFile, budget: _Budget) -> l
                     links.add(place)
                 kept.add(place)
                 out.addfile(copied, tar.extractfile(entry) if entry.isreg() else None)
-    except (tarfile.TarError, OSError, OverflowError, ValueError) as error:
+    except _DAMAGE as error:
         if isinstance(error, BadArtifact):
             raise
         raise BadArtifact(f"the archive of {path} is damaged: {error}") from error

@@ -42,7 +42,7 @@ def unpack(line: bytes, root: str, *, owner: int | None = None) -> None:
                     _make(archive, entry, root, name, owner)
                     if entry.issym():
                         links.add(name)
-    except (tarfile.TarError, binascii.Error, ValueError) as error:
+    except (tarfile.TarError, binascii.Error, OverflowError, RecursionError, ValueError) as error:
         raise BadArchive(f"{type(error).__name__}: {error}") from error
 
 

@@ -167,3 +167,17 @@ def test_the_host_layer_keeps_links_and_locks_accounts(store: Store) -> None:
     assert all(line.split(":")[1] == "*" for line in (top / "etc/shadow").read_text().splitlines())
     assert stat.S_IMODE((top / "tmp").stat().st_mode) == 0o1777
     assert store.image("host").substituted.startswith("host root of ")
+
+
+def test_a_layer_that_is_not_what_its_digest_says_is_refused(store: rootfs.Store, tmp_path: Path) -> None:
+    """Layers are kept by digest and shared: a false one would stand in every other image that names it."""
+    real, false = layer(("etc/a", b"real", "f")), layer(("etc/a", b"false", "f"))
+    made = docker_archive(tmp_path / "a.tar", false)
+    made.write_bytes(
+        made.read_bytes().replace(*(hashlib.sha256(each).hexdigest().encode() for each in (false, real)))
+    )
+    with pytest.raises(rootfs.BadArchive, match="is not the layer"):
+        rootfs.load(store, made)
+    rootfs.load(store, docker_archive(tmp_path / "b.tar", real))
+    (kept,) = store.rootfs(store.image("kit:1")).layers
+    assert (kept / "etc/a").read_text() == "real"
