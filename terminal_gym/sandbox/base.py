@@ -93,6 +93,16 @@ class Console(Protocol):
         """Status of PID 1 once the sandbox's processes are gone, None before."""
         ...
 
+    def lost(self, *, ended: bool) -> str:
+        """Return what befell PID 1 or this terminal from outside of the sandbox, "" where nothing is known to have.
+
+        What runs inside cannot bring it about; memory that ran out within the sandbox's own limit is no such thing.
+
+        Args:
+            ended: The stream has ended; PID 1 is then given a moment to be gone too.
+        """
+        ...
+
 
 class Snapshot(Protocol):
     """The file system of a sandbox at one moment; what the sandbox does later does not change it.

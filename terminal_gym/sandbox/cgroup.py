@@ -19,6 +19,10 @@ _PERIOD_US = 100_000
 _EXTRA_PIDS = 3  # our own processes that start the sandbox and wait for it
 _REMOVAL_S = 2.0
 _FREEZE_S = 2.0
+_MEMORY = (  # of version 1 and 2: whether it killed, the most that was used, what may be used
+    ("memory.oom_control", "memory.max_usage_in_bytes", "memory.limit_in_bytes"),
+    ("memory.events", "memory.peak", "memory.max"),
+)
 _CONTROLLERS = (
     "memory",
     "pids",
@@ -57,11 +61,29 @@ class Cgroup:
             for folder in self._folders:
                 thaw(folder)
 
+    def killed_for_memory(self) -> bool:
+        """Whether the kernel killed in the group, and its own limit had been reached: not the whole machine's want."""
+        return any(
+            _counter(folder / told, "oom_kill") > 0
+            and _counter(folder / most) >= _counter(folder / limit) > 0
+            for folder in self._folders
+            for told, most, limit in _MEMORY
+        )
+
     def close(self) -> None:
         """Remove the groups. Safe to call again."""
         for folder in self._folders:
             remove(folder)
         self._folders = []
+
+
+def _counter(file: Path, name: str = "") -> int:
+    """The number after `name` in a file of the kernel's, or the only one; 0 where there is none."""
+    try:
+        words = file.read_text(encoding="ascii").split()
+        return int(words[words.index(name) + 1 if name else 0])
+    except (OSError, ValueError, LookupError):
+        return 0
 
 
 def remove(folder: Path) -> None:

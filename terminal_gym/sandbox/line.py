@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import string
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from terminal_gym.errors import SandboxLost
 from terminal_gym.sandbox.engine import Engine
+
+_KILLED = 128 + 9
+_LAST_WORDS_S, _LOOK_S = 5.0, 0.05  # for a container to end whose terminal has
 
 
 class Line:
@@ -58,6 +62,22 @@ class Line:
         """Status of PID 1 once it has ended."""
         state = self._state()
         return None if state["Running"] else int(state["ExitCode"])
+
+    def lost(self, *, ended: bool) -> str:
+        """Return what befell it from outside of the container; see `Console` in base.py."""
+        until = time.monotonic() + (_LAST_WORDS_S if ended else 0.0)
+        while (state := self._state())["Running"] and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        if state["Running"]:
+            return "the Engine dropped its terminal while it ran" if ended else ""
+        if state["ExitCode"] == 0:
+            return "the Engine did not deliver what it said last"
+        if state["ExitCode"] == _KILLED and not self._ran_out_of_memory(state):
+            return "it was killed from outside"
+        return ""
+
+    def _ran_out_of_memory(self, state: dict[str, Any]) -> bool:
+        return bool(state.get("OOMKilled"))
 
     def _state(self) -> dict[str, Any]:
         with self._engine.calling("inspect", sandbox=self._name):

@@ -336,7 +336,8 @@ class Machine:
             if network_of is None:
                 raise StartFailed(f"{self._peer.name} is not booted, so its network cannot be joined")
         with self._runtime._starts:
-            self._line = Line(launch.init_command(self._place(), network_of=network_of), rows, cols)
+            command = launch.init_command(self._place(), network_of=network_of)
+            self._line = Line(command, rows, cols, ran_out_of_memory=self._cgroup_was_full)
             try:
                 shake_hands(self._line.stream, orders, deadline_s=deadline_s)
             except BaseException:
@@ -344,6 +345,9 @@ class Machine:
                 raise
         self._line.keeps_shell = orders.kind == "shell"
         return self._line
+
+    def _cgroup_was_full(self) -> bool:
+        return self._cgroup is not None and self._cgroup.killed_for_memory()
 
     def run(
         self,
@@ -542,7 +546,15 @@ def _note_layers(folder: Path, stored: rootfs.Stored) -> None:
 class Line:
     """The terminal of a booted sandbox; a Console in the words of base.py."""
 
-    def __init__(self, command: list[str], rows: int, cols: int):
+    def __init__(
+        self,
+        command: list[str],
+        rows: int,
+        cols: int,
+        *,
+        ran_out_of_memory: Callable[[], bool] = lambda: False,
+    ):
+        self._ran_out_of_memory = ran_out_of_memory
         # A terminal that no session owns yet: PID 1 makes it its own. `pexpect.spawn` would take it for the
         # starter, and would fork this process, which may have threads.
         ours, theirs = pty.openpty()
@@ -583,6 +595,14 @@ class Line:
         """Status of PID 1 once it has ended."""
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
+
+    def lost(self, *, ended: bool) -> str:
+        """Return what befell it from outside of the sandbox; see `Console` in base.py."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_GRACE_S if ended else 0.05)
+        if self.exit_code() != 128 + signal.SIGKILL or self._ran_out_of_memory():
+            return ""
+        return "it was killed from outside"
 
     def end(self) -> None:
         """Kill PID 1, and with it all its processes; wait until they are gone; close the terminal."""
