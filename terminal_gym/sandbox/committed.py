@@ -9,29 +9,58 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from docker.errors import APIError, ImageNotFound
 
 from terminal_gym.errors import NotSupported, SandboxError, StartFailed
-from terminal_gym.sandbox.base import Image, SandboxSpec
+from terminal_gym.sandbox.base import Image, Sandbox, SandboxSpec
 from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
-
-if TYPE_CHECKING:
-    from terminal_gym.sandbox.container import Container, Docker
 
 SNAPSHOT = "terminal-gym.snapshot"  # image label: the sandbox that it was made of
 REPOSITORY = "localhost/terminal-gym/snapshot"
 _CHANGED, _ADDED, _DELETED = 0, 1, 2  # as the Engine's list of changes says it
 
 
+class Shelf:
+    """The snapshots that one runtime still holds on its Engine; a thread may put and take while another looks."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._mutex = threading.Lock()
+        self._held = set[Committed]()
+
+    def __iter__(self) -> Iterator[Committed]:
+        with self._mutex:
+            return iter(list(self._held))
+
+    def put(self, snapshot: Committed) -> None:
+        with self._mutex:
+            self._held.add(snapshot)
+
+    def take(self, snapshot: Committed) -> bool:
+        """Return whether it was here; it no longer is."""
+        with self._mutex:
+            found = snapshot in self._held
+            self._held.discard(snapshot)
+        return found
+
+
+class Starts(Protocol):
+    """What starts a container from an image, or from a snapshot of one that stood on it."""
+
+    def __call__(self, spec: SandboxSpec, image: Image, snapshot: Committed, /) -> Sandbox: ...
+
+
 class Committed:
     """An image made of a container; see `Snapshot` in base.py.
 
     Args:
+        shelf: Where it stands until it is removed.
+        starts: Starts a container from it.
         name: Of the image, on the Engine.
         id: Of the image, on the Engine.
         image: What the container stood on, with its environment: the committed one also has that of our PID 1.
@@ -41,7 +70,8 @@ class Committed:
 
     def __init__(
         self,
-        runtime: Docker,
+        shelf: Shelf,
+        starts: Starts,
         name: str,
         id: str,
         image: Image,
@@ -50,18 +80,18 @@ class Committed:
     ):
         self.name, self.id, self.image = name, id, image
         self.changes, self.written_bytes = dict(changes), written_bytes
-        self._runtime = runtime
+        self._shelf, self._starts = shelf, starts
         self._mutex = threading.Lock()
         self._closed, self._users = False, set[str]()
 
-    def start(self, spec: SandboxSpec) -> Container:
+    def start(self, spec: SandboxSpec) -> Sandbox:
         """Return a container that goes on from here, not yet booted."""
         with self._mutex:
             if self._closed:
                 raise StartFailed(f"the snapshot that {spec.name} would begin with is closed")
             self._users.add(spec.name)
         try:
-            return self._runtime._start(spec, self.image, self)
+            return self._starts(spec, self.image, self)
         except BaseException:
             self.left_by(spec.name)
             raise
@@ -85,17 +115,13 @@ class Committed:
         with self._mutex:
             if not self._closed or self._users:
                 return
-        with self._runtime._lock:
-            known = self in self._runtime._kept
-            self._runtime._kept.discard(self)
-        if not known:
+        if not self._shelf.take(self):
             return
         try:
-            with self._runtime.engine.calling("remove a snapshot"):
-                remove(self._runtime.engine, self.name)
+            with self._shelf.engine.calling("remove a snapshot"):
+                remove(self._shelf.engine, self.name)
         except BaseException:
-            with self._runtime._lock:
-                self._runtime._kept.add(self)  # the next close, or `reap`, tries again
+            self._shelf.put(self)  # the next close, or `reap`, tries again
             raise
 
     def __enter__(self) -> Self:

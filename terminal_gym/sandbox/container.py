@@ -82,7 +82,7 @@ class Docker:
         self.name = f"{type(self).name}:{oci_runtime}" if oci_runtime else type(self).name
         self.engine = Engine(self.name, address or self._address(), self.advice, call_s=call_s)
         self._held: dict[str, Container] = {}
-        self._kept: set[committed.Committed] = set()
+        self.snapshots = committed.Shelf(self.engine)
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._volume = ""  # holds the trusted tree, on an Engine that cannot see this machine's files
@@ -293,7 +293,7 @@ class Docker:
         if os.getpid() != self._process:
             return  # a fork: they are its parent's
         with self._lock:
-            held: list[Container | committed.Committed] = [*self._held.values(), *self._kept]
+            held: list[Container | committed.Committed] = [*self._held.values(), *self.snapshots]
         failed: list[SandboxError] = []
         for one in held:
             try:
@@ -530,9 +530,9 @@ class Container:
         with self._engine.calling("make a snapshot of", sandbox=self.name):
             changes = self.changes()
             name, id = committed.commit(self._engine, self.id, self.name)
-        kept = committed.Committed(self._runtime, name, id, self.image, changes, written)
-        with self._runtime._lock:
-            self._runtime._kept.add(kept)
+        shelf, starts = self._runtime.snapshots, self._runtime._start
+        kept = committed.Committed(shelf, starts, name, id, self.image, changes, written)
+        shelf.put(kept)
         return kept
 
     def close(self) -> None:
