@@ -195,7 +195,7 @@ class RunWriter:
 
         Raises:
             DiskFull: There is no room; nothing of it was kept.
-            StoreError: It cannot be written, or its attempt is on record already and not as broken.
+            StoreError: It cannot be written or listed, or its attempt is on record already and not as broken.
         """
         played = self._redactor.trajectory(played)
         member = gzip.compress(to_json(played) + b"\n", compresslevel=1, mtime=0)
@@ -203,6 +203,12 @@ class RunWriter:
             known = self.standing.get((played.task, played.attempt))
             if known is not None and known.status != "broken":
                 raise StoreError(f"{played.task} attempt {played.attempt} is on record as {known.status}.")
+            try:
+                sealed(_cells(_row(played, 0, member)), after="")
+            except ValueError as error:  # before anything is written
+                raise StoreError(
+                    f"{played.task} attempt {played.attempt} cannot be listed: a reward or a time of it is no number."
+                ) from error
             offset = self._data.append(member)
             row = _row(played, offset, member)
             self.standing[row.key] = row
@@ -213,8 +219,7 @@ class RunWriter:
     def _list(self) -> None:
         """Write the index lines that are still to be written: a full disk may have let a record in, but no line."""
         while self._unlisted:
-            cells = {name: getattr(self._unlisted[0], name) for name in Row.__slots__}
-            line, chain = sealed(cells, after=self._chain)
+            line, chain = sealed(_cells(self._unlisted[0]), after=self._chain)
             self._index.append(line)
             self._chain = chain
             del self._unlisted[0]
@@ -238,6 +243,10 @@ class RunWriter:
 
 
 # ── rows ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cells(row: Row) -> dict[str, object]:
+    return {name: getattr(row, name) for name in Row.__slots__}
 
 
 def _row(played: Trajectory, offset: int, member: bytes) -> Row:

@@ -67,6 +67,16 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
         RunWriter(tmp_path, {})
 
 
+def test_a_record_that_cannot_be_listed_is_not_kept(whole: Path, tmp_path: Path) -> None:
+    folder = copy_of(whole, tmp_path / "run")
+    timeless = replace(trajectory("TerminalTraj/more"), seconds={"total": float("nan")})
+    with RunWriter(folder, {"agent": "terminus"}) as run:
+        with pytest.raises(StoreError, match="TerminalTraj/more attempt 0 cannot be listed"):
+            run.append(timeless)
+        run.append(replace(timeless, seconds={"total": 1.0}))
+    assert [played.task for played in Run(folder)] == [*(one.task for one in PLAYED), "TerminalTraj/more"]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [(None, BadSetting), ("{", SchemaMismatch), ("[]", SchemaMismatch), ('{"version": 99}', SchemaMismatch)],
