@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -155,7 +156,8 @@ def _where(
             raise typer.BadParameter("give --docker-host or --cluster; a cluster's nodes use their own")
         from terminal_gym.rollout.cluster import nodes
 
-        yield nodes(cluster, runtime=runtime, settings=settings)
+        with redirect_stdout(sys.stderr):  # Ray prints its news to stdout, which is the report's
+            yield nodes(cluster, runtime=runtime, settings=settings)
         return
     if (hosts or mirror) and runtime not in ("auto", "docker", "podman"):
         raise typer.BadParameter(f"--docker-host and --mirror go with docker or podman, not with {runtime}")

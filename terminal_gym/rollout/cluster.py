@@ -135,7 +135,7 @@ class Node:
             "max_restarts": 0,  # a process that died is replaced by `check`, with what it needs
             "concurrency_groups": {"episodes": bounds.episodes + 1, "calls": 4},
         }
-        self._start: Callable[[], Any] = lambda: ray.remote(Player).options(**options).remote(*work)
+        self._start: Callable[[], Any] = lambda: ray.remote(**options)(Player).remote(*work)
         self._actor = self._start()
 
     def wait_until_ready(self) -> None:

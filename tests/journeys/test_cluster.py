@@ -15,7 +15,6 @@ from terminal_gym.errors import RuntimeUnavailable
 from terminal_gym.sandbox.base import open_runtime
 from terminal_gym.trajectory.store import Run
 
-pytest.importorskip("ray", reason="needs ray: pip install -e '.[ray]'")
 HERE = Path(__file__).parents[1]
 HELLO = HERE / "kit/tasks/hello"
 TGYM = Path(sys.executable).with_name("tgym")
