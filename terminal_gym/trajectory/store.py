@@ -204,7 +204,7 @@ class RunWriter:
             if known is not None and known.status != "broken":
                 raise StoreError(f"{played.task} attempt {played.attempt} is on record as {known.status}.")
             try:
-                sealed(_cells(_row(played, 0, member)), after="")
+                sealed(_index_cells(_row(played, 0, member)), after="")
             except ValueError as error:  # before anything is written
                 raise StoreError(
                     f"{played.task} attempt {played.attempt} cannot be listed: a reward or a time of it is no number."
@@ -219,7 +219,7 @@ class RunWriter:
     def _list(self) -> None:
         """Write the index lines that are still to be written: a full disk may have let a record in, but no line."""
         while self._unlisted:
-            line, chain = sealed(_cells(self._unlisted[0]), after=self._chain)
+            line, chain = sealed(_index_cells(self._unlisted[0]), after=self._chain)
             self._index.append(line)
             self._chain = chain
             del self._unlisted[0]
@@ -245,7 +245,7 @@ class RunWriter:
 # ── rows ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _cells(row: Row) -> dict[str, object]:
+def _index_cells(row: Row) -> dict[str, object]:
     return {name: getattr(row, name) for name in Row.__slots__}
 
 
