@@ -67,7 +67,6 @@ class Case:
     test_s: float = 60.0
     files: Mapping[str, str] = field(default_factory=dict)  # further files of the folder
     defect: str = ""  # what upstream does wrong here
-    unplayed_by: tuple[str, ...] = ()  # agents of ours that cannot play it
     ours: Mapping[str, str] = field(default_factory=dict)  # agent → our verdict where upstream's differs
 
 
@@ -196,12 +195,19 @@ if [ "$(cat /app/{0} 2>/dev/null)" = {0} ]; then echo 1; else echo 0; fi > /logs
 """
 
 
-def _step(name: str) -> dict[str, str]:
-    return {
+_STEP_SILENT = """#!/bin/bash
+[ "$(cat /app/{0} 2>/dev/null)" = {0} ] && echo 1 > /logs/verifier/reward.txt
+"""
+
+
+def _step(name: str, *, test: str = _STEP_TEST, solved: bool = True) -> dict[str, str]:
+    files = {
         f"steps/{name}/instruction.md": f"Write {name} into /app/{name}.\n",
-        f"steps/{name}/tests/test.sh": _STEP_TEST.format(name),
-        f"steps/{name}/solution/solve.sh": f"#!/bin/bash\necho {name} > /app/{name}\n",
+        f"steps/{name}/tests/test.sh": test.format(name),
     }
+    if solved:
+        files[f"steps/{name}/solution/solve.sh"] = f"#!/bin/bash\necho {name} > /app/{name}\n"
+    return files
 
 
 HARBOR: tuple[Case, ...] = (
@@ -261,11 +267,34 @@ HARBOR: tuple[Case, ...] = (
     _hb(
         "two-steps",
         "the reward is the mean of the steps",
-        unplayed_by=("oracle",),  # ours plays no step's own solution yet
         solution=None,
         run="none",
         tests={},
         files={**_step("first"), **_step("second")},
+        keys=("echo first > /app/first\n",),
+    ),
+    _hb(
+        "steps-without-reward",
+        "a step that leaves no reward ends the task, and is left out of the mean",
+        solution=None,
+        run="none",
+        tests={},
+        files={
+            **_step("first", test=_STEP_SILENT),
+            **_step("second", test="#!/bin/bash\nexit 1\n"),
+            **_step("third"),
+        },
+        keys=("echo first > /app/first\n",),
+    ),
+    _hb(
+        "steps-least-reward",
+        "below its min_reward a step ends the task; `final` counts the last that was played; "
+        "a step without a solution takes the task's",
+        solution="echo second > /app/second\n",
+        run="none",
+        tests={},
+        toml='multi_step_reward_strategy = "final"\n',
+        files={**_step("first"), **_step("second", solved=False), "step.toml": "min_reward = 1.0\n"},
         keys=("echo first > /app/first\n",),
     ),
 )
@@ -319,13 +348,15 @@ def _terminal_bench(case: Case) -> dict[str, str]:
 
 
 def _harbor(case: Case) -> dict[str, str]:
-    extra = {name: text for name, text in case.files.items() if name != "verifier.toml"}
+    parts = ("verifier.toml", "step.toml")  # lines of task.toml
+    extra = {name: text for name, text in case.files.items() if name not in parts}
     steps = list(dict.fromkeys(name.split("/")[1] for name in extra if name.startswith("steps/")))
     toml = f'version = "1.0"\n{case.toml}\n[metadata]\nauthor_name = "terminal-gym"\ndifficulty = "easy"\n\n'
     toml += "[agent]\ntimeout_sec = 120.0\n\n[verifier]\n"
     toml += f"timeout_sec = {case.test_s}\n{case.files.get('verifier.toml', '')}\n"
     toml += f'[environment]\nbuild_timeout_sec = 300.0\ndocker_image = "{BASE}"\ncpus = 1\nmemory = "1G"\n'
-    toml += "".join(f'\n[[steps]]\nname = "{name}"\n' for name in steps)
+    each = case.files.get("step.toml", "")
+    toml += "".join(f'\n[[steps]]\nname = "{name}"\n{each}' for name in steps)
     files = {"task.toml": toml, "environment/Dockerfile": f"FROM {BASE}\n", **extra}
     if not steps:
         files["instruction.md"] = "Write the answer, 42, into /app/answer.\n"

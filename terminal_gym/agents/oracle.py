@@ -66,7 +66,7 @@ class Oracle:
         """
         solution = task.solution if self._which == "solution" else task.partial
         if solution is None:
-            raise BadSetting(f"{task.ref} has no {self._which}. Add {self._which}.sh to {task.folder}.")
+            raise BadSetting(_lacking(task, self._which))
         self._moves, self._move = iter(moves(solution, limit_s=task.limits.agent_s)), None
 
     def act(self, seen: Observation) -> Action:
@@ -91,6 +91,14 @@ class Oracle:
             self._sleep(min(LOOKS_S[min(self._looks, len(LOOKS_S) - 1)], left_s))
             self._looks += 1
         return Action(wait_s=left_s)
+
+
+def _lacking(task: Task, which: str) -> str:
+    if task.steps:
+        advice = "Add solution/solve.sh to each of its steps, or one for all of them to the task."
+        return f"{task.ref} has a step that has no {which}. {advice}"
+    name = "solution/solve.sh" if task.format == "harbor" and which == "solution" else f"{which}.sh"
+    return f"{task.ref} has no {which}. Add {name} to {task.folder}."
 
 
 def _under_way(move: Move, seen: Observation) -> bool:

@@ -78,7 +78,7 @@ def show_(task: str, json: Json = False) -> None:
         "artifacts": list(found.validator.artifacts),
         "expected": list(found.validator.expected),
         "limits": asdict(found.limits),
-        "has_solution": found.solution is not None,
+        "has_solution": found.has_solution,
         "has_partial": found.partial is not None,
     }
     if json:

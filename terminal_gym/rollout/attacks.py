@@ -138,7 +138,7 @@ def generic_cases(task: Task, attacks: Sequence[Attack], *, ids: Sequence[str] =
         and (solved or not attack.needs_solution)
         and (not ids or {attack.id, attack.row, attack.family} & set(ids))
     ]
-    honest = [Case(NOTHING, str(task.ref), task, control=True)] if task.solution is not None else []
+    honest = [Case(NOTHING, str(task.ref), task, control=True)] if task.has_solution else []
     return [
         Case(NOTHING, str(task.ref), task, control=False),
         *honest,

@@ -62,7 +62,7 @@ def calibrate(
     Raises:
         SandboxError: The machine could not play it.
     """
-    if task.strict.calibrated is None or not _has_solution(task):
+    if task.strict.calibrated is None or not task.has_solution:
         return None
     if task.steps or (task.script is not None and task.script.machine is not None):
         chosen = [
@@ -95,10 +95,6 @@ def _note(chosen: list[Way], solved: dict[Way, str], idle: dict[Way, str], fair:
     if not any(found == "passed" for found in solved.values()):
         return "the oracle passes in no way that was tried"
     return "who does nothing does not fail"
-
-
-def _has_solution(task: Task) -> bool:
-    return all(step.solution for step in task.steps) if task.steps else task.solution is not None
 
 
 def _tried(task: Task, agent: str, chosen: list[Way], runtime: Runtime) -> dict[Way, str]:

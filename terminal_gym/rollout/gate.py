@@ -154,7 +154,7 @@ def _known(path: Path) -> dict[str, dict[str, object]]:
 
 
 def _has_solution(task: Task, agent: str) -> bool:
-    return (task.solution if agent == "oracle" else task.partial) is not None
+    return task.has_solution if agent == "oracle" else task.partial is not None
 
 
 def _attempt(played: Trajectory) -> Attempt:

@@ -214,7 +214,8 @@ def open_rollout(
         tasks = job.open_tasks()
         agent = job.open_agent(_Absent(job.model) if callable(where) and job.model else model)
         for task in tasks.values():  # what an agent cannot play is said before anything is made
-            agent.begin(task)
+            for phase in task.phases:
+                agent.begin(phase)
         secrets = [*known_secrets(os.environ), os.environ.get(job.model_settings.get("api_key_env", ""), "")]
         writer = stack.enter_context(RunWriter(folder, asdict(job), secrets=secrets))
         done = {key for key, row in writer.standing.items() if row.status != "broken" or not retry_broken}

@@ -409,6 +409,8 @@ class _Reader:
         verifier = block.block("verifier") or TomlBlock(
             block.path, {}, {}, {}, block.line, f"{block.prefix}verifier.", block.places
         )
+        if agent is not None:
+            self._check_agent(agent)
         own = self._artifacts(block)
         script = self._script(self.folder / "tests", verifier, folder / "tests")
         return TaskStep(
@@ -423,6 +425,20 @@ class _Reader:
             min_reward=self._least(block),
             solution=self._solution(folder),
         )
+
+    def _check_agent(self, agent: TomlBlock) -> None:
+        """One terminal serves all steps: its user and its network do not change between them."""
+        if "user" in agent.values and self._user(agent) != self._user(self.agent):
+            found = f"another user than the task's, {self._user(agent)!r}"
+            raise agent.wrong("user", found, "All steps are played in one terminal: set agent.user instead.")
+        modes = {
+            "network_mode": agent.text("network_mode", ""),
+            "allowed_hosts": agent.texts("allowed_hosts"),
+        }
+        for key, given in modes.items():
+            if given and (given == "public") != self.limits.network:
+                advice = "All steps are played on one machine: set it for the whole task."
+                raise agent.wrong(key, f"another network than the task's, {given!r}", advice)
 
     def _least(self, block: TomlBlock) -> Mapping[str, float]:
         given = block.values.get("min_reward")

@@ -196,9 +196,18 @@ def _asks(task: Task) -> Iterator[Finding]:
         yield Finding(
             "note", "same-shell", task.folder, None, "run_tests_in_same_shell is not honoured", advice
         )
-    if task.solution is None and not any(step.solution for step in task.steps):
+    if not task.has_solution:
         advice = "No oracle can show that it is solvable, or which strict mode fits it."
-        yield Finding("note", "no-oracle", task.folder, None, "no reference solution", advice)
+        yield Finding("note", "no-oracle", task.folder, None, _unsolved(task), advice)
+
+
+def _unsolved(task: Task) -> str:
+    missing = [
+        step.name for step, phase in zip(task.steps, task.phases, strict=False) if phase.solution is None
+    ]
+    if not missing or len(missing) == len(task.steps):
+        return "no reference solution"
+    return f"no reference solution of step {', '.join(missing)}"
 
 
 FOREIGN: tuple[Callable[[Task], Iterator[Finding]], ...] = (_syntax, _script, _asks)

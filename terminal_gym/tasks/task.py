@@ -129,8 +129,18 @@ class Task:
             instruction=now.instruction,
             script=now.script,
             limits=replace(self.limits, agent_s=agent_s, verifier_s=now.script.timeout_s),
-            solution=now.solution,
+            solution=now.solution or self.solution,
         )
+
+    @property
+    def phases(self) -> tuple[Task, ...]:
+        """The task as it is in each of its steps; the task itself where it has none."""
+        return tuple(self.at(step) for step in range(len(self.steps) or 1))
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether the oracle can play it to its end: a step without a solution of its own takes the task's."""
+        return all(phase.solution is not None for phase in self.phases)
 
     def granted(self, network: bool) -> Task:
         """Return the task with or without the network, whatever its format asks for."""

@@ -14,9 +14,12 @@ from terminal_gym.validation.verdict import Verdict
 
 
 def goes_on(least: Mapping[str, float], played: StepOutcome) -> bool:
-    """Whether the next step is played: each key that `least` names has at least that reward; a missing key has none."""
+    """Whether the next step is played: there is a result, and each key that `least` names has at least that reward.
+
+    A missing key has none. A step without a result, its script wrote no reward say, ends the task, as upstream.
+    """
     graded = played.parity or played.strict
-    if graded is None or graded.status == "broken":
+    if graded is None or graded.status == "broken" or graded.error:
         return False
     rewards = graded.rewards or {"reward": graded.reward or 0.0}
     return all(rewards.get(key, float("-inf")) >= value for key, value in least.items())
@@ -68,8 +71,11 @@ def _one(found: Sequence[Graded | None], strategy: Strategy, *, whole: bool) -> 
         return None
     if broken := next((one for one in graded if one.status == "broken"), None):
         return broken
-    counted = graded[-1:] if strategy == "final" else graded
-    results = [one.rewards or {"reward": one.reward or 0.0} for one in counted if not one.error]
+    last = graded[-1:] if strategy == "final" else graded
+    counted = [
+        one for one in last if not one.error
+    ]  # upstream leaves a step without a result out of the mean
+    results = [one.rewards or {"reward": one.reward or 0.0} for one in counted]
     if not results:
         return Graded("failed", 0.0, graded[-1].reason, error=graded[-1].error, mode=graded[-1].mode)
     keys = sorted({key for result in results for key in result})

@@ -9,14 +9,16 @@ import pytest
 from terminal_gym.agents.agent import open_agent
 from terminal_gym.agents.scripted import Scripted
 from terminal_gym.env import TerminalEnv
-from terminal_gym.errors import ImageChanged, NotSupported
+from terminal_gym.errors import BadSetting, ImageChanged, NotSupported
 from terminal_gym.rollout.calibrate import calibrate
 from terminal_gym.rollout.episode import run_episode
+from terminal_gym.rollout.job import Job, open_rollout
 from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
 from terminal_gym.tasks import calibration
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.record import Action, Outcome
+from terminal_gym.trajectory.store import Run
 
 pytestmark = pytest.mark.docker
 KIT = Path(__file__).parents[1] / "kit" / "tasks"
@@ -76,6 +78,43 @@ def test_the_oracle_passes_and_nobody_does_not(docker: Runtime, name: str) -> No
     assert (both(idle), idle.reward, idle.grading) == (("failed", "failed"), 0.0, "parity"), idle
     steps = {"bench2-trail": 2}.get(name, 0)
     assert len(solved.steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("agent", "rewards", "reward"),
+    [("oracle", [1.0, 1.0], 1.0), ("nop", [0.0], 0.0), ("half", [0.5, 0.0], 0.25)],
+)
+def test_a_rollout_plays_each_step_of_a_task(
+    docker: Runtime, tmp_path: Path, agent: str, rewards: list[float], reward: float
+) -> None:
+    (tmp_path / "half.yaml").write_text("- {command: echo heron > /app/birds.txt}\n")
+    settings = {"script": str(tmp_path / "half.yaml")} if agent == "half" else {}
+    name = "scripted" if agent == "half" else agent
+    job = Job.of([str(KIT / "bench2-trail")], agent=name, agent_settings=settings, grading="parity")
+    with open_rollout(job, tmp_path / "run", docker) as rollout:
+        rollout.run()
+    (played,) = Run(tmp_path / "run")
+    assert [step.parity.reward for step in played.outcome.steps if step.parity] == rewards
+    assert (played.outcome.reward, played.outcome.status == "passed") == (reward, reward == 1.0)
+    assert played.outcome.strict is not None
+    assert played.outcome.strict.status == ("passed" if agent == "oracle" else "failed")
+
+
+def test_a_step_without_a_solution_takes_the_tasks(docker: Runtime, tmp_path: Path) -> None:
+    folder = shutil.copytree(KIT / "bench2-trail", tmp_path / "bench2-trail")
+    (folder / "solution").mkdir()
+    both_steps = folder / "solution/solve.sh"
+    shutil.move(folder / "steps/gather/solution/solve.sh", both_steps)
+    (folder / "steps/gather/solution").rmdir()
+    assert both(played(read_folder(folder), "oracle", docker)) == ("passed", "passed")
+    both_steps.unlink()
+    job = Job.of([str(folder)], agent="oracle")
+    with (
+        pytest.raises(BadSetting, match="has a step that has no solution"),
+        open_rollout(job, tmp_path / "run", docker),
+    ):
+        pass
+    assert not (tmp_path / "run").exists(), "what cannot be played is said before anything is made"
 
 
 def test_a_released_instance_is_played_on_a_mapped_image(

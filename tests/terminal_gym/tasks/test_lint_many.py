@@ -18,7 +18,7 @@ SOUND = ("bench1-note", "bench1-shop", "task_17", "bench2-note", "bench2-vault",
 
 
 def _text(name: str, old: str, new: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).write_text((folder / name).read_text().replace(old, new))
+    return lambda folder: (folder / name).write_text((folder / name).read_text().replace(old, new, 1))
 
 
 def _link(folder: Path) -> None:
@@ -51,6 +51,12 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no-tests": ("bench2-note", lambda f: shutil.rmtree(f / "tests"), "test.sh"),
     "no-environment": ("bench2-note", lambda f: shutil.rmtree(f / "environment"), "environment"),
     "step-without-folder": ("bench2-trail", lambda f: shutil.rmtree(f / "steps/count"), "steps/count"),
+    "step-user": (
+        "bench2-trail", _text("task.toml", "[steps.agent]", '[steps.agent]\nuser = "nobody"'), "user"
+    ),
+    "step-network": (
+        "bench2-trail", _text("task.toml", "[steps.agent]", '[steps.agent]\nnetwork_mode = "public"'), "network_mode"
+    ),
     "gpu": ("bench2-note", _text("task.toml", "cpus = 1", "cpus = 1\ngpus = 2"), "GPU"),
     "test-syntax": ("bench2-note", lambda f: (f / "tests/test_outputs.py").write_text("def (:\n"), "Python"),
     "crlf": ("bench2-note", lambda f: (f / "tests/test.sh").write_bytes(b"#!/bin/bash\r\necho reward\r\n"), "line"),
