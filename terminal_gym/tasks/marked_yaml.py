@@ -13,6 +13,7 @@ import yaml
 from terminal_gym.errors import BadTaskFormat
 
 MAX_BYTES = 1 << 20  # of one YAML file
+DEEPEST = 100  # levels of nesting
 
 
 @dataclass(frozen=True)
@@ -170,11 +171,29 @@ def _entry(path: Path, value: object, node: yaml.Node, index: int) -> Block | st
     return _utf8(path, value, line, field)
 
 
+class _Loader(yaml.SafeLoader):
+    """Gives up at once on what is nested too deep: its scanner takes quadratic time on it."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST} deep", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
 def _read(path: Path) -> tuple[object, yaml.Node]:
     text = read_text(path)
-    loader = yaml.SafeLoader("")
+    loader = _Loader("")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise BadTaskFormat(path, "is empty", "Write the task.", line=1)
