@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.evaluate import run_terminal_bench
 from benchmarks.leaderboard import run_leaderboard_check
-from benchmarks.parity.compare import run_parity
+from benchmarks.parity.command import run_parity
 from benchmarks.report import run_report
 from benchmarks.speed import run_store, suite
 from benchmarks.speed.clock import Measured, save

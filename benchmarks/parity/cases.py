@@ -6,6 +6,7 @@ and ours must then say the same. Where upstream is plainly wrong, `defect` says 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -304,13 +305,22 @@ CASES: Mapping[Format, tuple[Case, ...]] = {"terminal-bench": TERMINAL_BENCH, "h
 def write(case: Case, root: Path) -> Path:
     """Write the case's task folder below `root`; returns it."""
     folder = root / case.name
-    files = _terminal_bench(case) if case.format == "terminal-bench" else _harbor(case)
-    for name, text in files.items():
+    for name, text in _files(case).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
         path.chmod(0o755 if name.endswith(".sh") else 0o644)
     return folder
+
+
+def digest(case: Case) -> str:
+    """Return 12 hex digits over what is played: the folder's files and the keys."""
+    played = [BASE, _files(case), case.keys]
+    return hashlib.sha256(json.dumps(played, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _files(case: Case) -> dict[str, str]:
+    return _terminal_bench(case) if case.format == "terminal-bench" else _harbor(case)
 
 
 def write_keys(case: Case, root: Path) -> Path:

@@ -1,39 +1,24 @@
-"""The official harnesses and ours on the same cases: verdicts that must agree, and wall times side by side.
-
-    tgym bench parity --out FILE
-
-plays every case with the oracle, an agent that does nothing, and recorded keys, there and here. An upstream defect is
-listed with its case; any other difference is an error of ours, and the exit code says so.
-"""
+"""The official harnesses and ours on the same cases, one batch after the other: verdicts that must agree."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
+import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from benchmarks.evaluate import make_job
 from benchmarks.parity import official
-from benchmarks.parity.cases import AGENTS, CASES, FORMATS, Case, Format
+from benchmarks.parity.cases import CASES, FORMATS, Case, Format, digest
 from benchmarks.parity.official import Official, Said
-from benchmarks.speed.clock import machine_facts
-from terminal_gym.cli.report import say, show, show_table
 from terminal_gym.rollout.engine import Bounds
 from terminal_gym.rollout.job import Job, open_rollout
-from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.sandbox.base import Runtime
 from terminal_gym.trajectory.record import Graded, Trajectory
 from terminal_gym.trajectory.store import Run
 
-VERSION = 1
-RESULTS = Path(__file__).parents[1] / "results" / "parity.json"
 _SUITES: dict[Format, str] = {"terminal-bench": "1.0", "harbor": "2.0"}
 
 
@@ -68,6 +53,7 @@ class Pair:
     defect: str  # of upstream, that explains why they do not; "" for none
     official_s: float
     ours_s: float
+    case: str  # digest of what was played
 
     @property
     def explained(self) -> bool:
@@ -136,112 +122,89 @@ def _pair(there: Official, here: Ours) -> Pair:
     return Pair(
         there.format, there.task, there.agent, there.said, there.error,
         there.reward or 0.0, here.said, here.error, here.reward, here.strict,
-        agree, case.defect if explains else "", there.seconds, here.seconds,
+        agree, case.defect if explains else "", there.seconds, here.seconds, digest(case),
     )  # fmt: skip
 
 
-def compare(
-    format: Format,
-    agent: str,
-    runtime: Runtime,
-    *,
-    root: Path,
-    concurrency: int = 1,
-    names: Sequence[str] | None = None,
-) -> tuple[list[Pair], dict[str, float]]:
-    """Play the cases of a format with one agent, there and here; returns the pairs, and how long each side took."""
-    tasks, keys = official.lay(format, root, names)
-    began = time.monotonic()
-    there = official.play(
-        format,
-        agent,
-        tasks=tasks,
-        keys=keys,
-        work=root / f"official-{format}-{agent}",
-        concurrency=concurrency,
+@dataclass(frozen=True)
+class Batch:
+    """Cases that are played together by one side and then by the other."""
+
+    format: Format
+    agent: str
+    cases: tuple[str, ...]
+    ours_first: bool = False
+
+
+@dataclass(frozen=True)
+class Walls:
+    """How long each side took for a batch, from its command to its last result."""
+
+    format: Format
+    agent: str
+    cases: int
+    concurrency: int
+    first: str
+    load: float  # of the machine when the batch began, one-minute average
+    official_s: float
+    ours_s: float
+
+
+def play_both(
+    batch: Batch, runtime: Runtime, *, root: Path, concurrency: int = 1
+) -> tuple[list[Pair], Walls]:
+    """Play a batch there and here; a trial that either side has no result of is in no pair.
+
+    Args:
+        batch: Which cases, with which agent.
+        runtime: Of our side.
+        root: A new folder.
+        concurrency: Trials at once, there and here.
+    """
+    tasks, keys = official.lay(batch.format, root, batch.cases)
+    load, there, here = os.getloadavg()[0], list[Official](), list[Ours]()
+
+    def play_there() -> None:
+        work = root / f"official-{batch.format}-{batch.agent}"
+        there.extend(
+            official.play(
+                batch.format, batch.agent, tasks=tasks, keys=keys, work=work, concurrency=concurrency
+            )
+        )
+
+    def play_here() -> None:
+        here.extend(
+            play_ours(
+                batch.format,
+                batch.agent,
+                runtime,
+                tasks=tasks,
+                keys=keys,
+                work=root / "ours",
+                concurrency=concurrency,
+            )
+        )
+
+    sides = {"official": play_there, "ours": play_here}
+    order = ["ours", "official"] if batch.ours_first else ["official", "ours"]
+    took = {side: _timed(sides[side]) for side in order}
+    walls = Walls(
+        batch.format,
+        batch.agent,
+        len(batch.cases),
+        concurrency,
+        order[0],
+        round(load, 2),
+        took["official"],
+        took["ours"],
     )
-    between = time.monotonic()
-    here = play_ours(
-        format,
-        agent,
-        runtime,
-        tasks=tasks,
-        keys=keys,
-        work=root / f"ours-{format}-{agent}",
-        concurrency=concurrency,
-    )
-    walls = {"official_s": round(between - began, 1), "ours_s": round(time.monotonic() - between, 1)}
     return paired(there, here), walls
 
 
-def run_parity(
-    format: Annotated[list[str] | None, typer.Option(help="terminal-bench or harbor; default: both.")] = None,
-    agent: Annotated[list[str] | None, typer.Option(help="oracle, nop or keys; default: all.")] = None,
-    case: Annotated[list[str] | None, typer.Option(help="Name of a case; default: all.")] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", "-n", help="Trials at once, there and here.")
-    ] = 1,
-    out: Annotated[
-        Path, typer.Option(help="Raw results as JSON; what is there of other runs stays.")
-    ] = RESULTS,
-) -> None:
-    """Play the cases with the official harnesses and with ours: verdicts must agree. Needs Docker.
-
-    Exit codes: 0 they agree but for listed upstream defects, 1 they do not.
-    """
-    pairs: list[Pair] = []
-    with (
-        closing(open_runtime("docker")) as runtime,
-        tempfile.TemporaryDirectory(prefix="tgym-parity-") as folder,
-    ):
-        runtime.check()
-        for one in FORMATS:
-            for who in AGENTS:
-                if (not format or one in format) and (not agent or who in agent):
-                    say(f"{one}: {who}")
-                    found, walls = compare(
-                        one, who, runtime, root=Path(folder), concurrency=concurrency, names=case
-                    )
-                    write(out, found, f"{one} {who} n={concurrency}", walls)
-                    pairs += found
-    show_table(
-        "",
-        ["format", "task", "agent", "official", "ours", "strict", "official s", "ours s"],
-        list(map(_cells, pairs)),
-    )
-    bad = [pair for pair in pairs if not pair.explained]
-    listed = sum(bool(pair.defect) for pair in pairs)
-    show(f"{len(pairs)} trials, {len(bad)} differ, {listed} differ by listed upstream defects")
-    raise typer.Exit(1 if bad else 0)
-
-
-def _cells(pair: Pair) -> list[str]:
-    mark = "" if pair.agree else " (upstream defect)" if pair.defect else " DIFFERS"
-    cells = [pair.format, pair.task, pair.agent, pair.official, pair.ours + mark, pair.strict]
-    return [*cells, f"{pair.official_s:.1f}", f"{pair.ours_s:.1f}"]
-
-
-def write(path: Path, pairs: Sequence[Pair], what: str, walls: dict[str, float]) -> None:
-    """Put these trials into the results file, in place of earlier ones of the same name."""
-    known: dict[str, Any] = (
-        json.loads(path.read_text("utf-8")) if path.is_file() else {"trials": [], "walls": {}}
-    )
-    names = {(pair.format, pair.task, pair.agent) for pair in pairs}
-    kept = [one for one in known["trials"] if (one["format"], one["task"], one["agent"]) not in names]
-    trials = sorted([*kept, *map(asdict, pairs)], key=lambda one: (one["format"], one["task"], one["agent"]))
-    engine = subprocess.run(
-        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
-    )
-    told = {
-        "version": VERSION,
-        "harnesses": (Path(__file__).parent / "harness/requirements.txt").read_text().split("\n")[1:3],
-        "docker": engine.stdout.strip(),
-        "machine": machine_facts(),
-        "walls": known["walls"] | {what: walls},
-        "trials": trials,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+def _timed(work: Callable[[], None]) -> float:
+    began = time.monotonic()
+    work()
+    return round(time.monotonic() - began, 1)
 
 
 def defects() -> list[Case]:
