@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -64,15 +65,21 @@ _LANCER = (
 
 
 def outputs(count: int, *, seed: int) -> Iterator[dict[str, str]]:
-    """Yield `count` pairs of parser and text; the same seed gives the same ones."""
-    chance = random.Random(seed)
-    for number in range(count):
-        if number % 8 == 7:
-            yield {"parser": "swelancer", "text": "\n".join(chance.choices(_LANCER, k=chance.randint(0, 4)))}
-        elif number % 2:
-            yield _boxed(chance)
-        else:
-            yield {"parser": "pytest", "text": _pytest(chance)}
+    """Yield `count` different pairs of parser and text; the same seed gives the same ones."""
+    chance, told = random.Random(seed), set[tuple[str, str]]()
+    for number in itertools.count():
+        made = _output(chance, number)
+        if (made["parser"], made["text"]) not in told:
+            told.add((made["parser"], made["text"]))
+            yield made
+        if len(told) == count:
+            return
+
+
+def _output(chance: random.Random, number: int) -> dict[str, str]:
+    if number % 8 == 7:
+        return {"parser": "swelancer", "text": "\n".join(chance.choices(_LANCER, k=chance.randint(0, 4)))}
+    return _boxed(chance) if number % 2 else {"parser": "pytest", "text": _pytest(chance)}
 
 
 def _pytest(chance: random.Random) -> str:
