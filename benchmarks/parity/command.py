@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +18,8 @@ import typer
 
 from benchmarks.parity import record as records
 from benchmarks.parity.cases import AGENTS, CASES, FORMATS
-from benchmarks.parity.compare import play_both
-from benchmarks.parity.record import RESULTS
+from benchmarks.parity.compare import Batch, play_both
+from benchmarks.parity.record import RESULTS, Record
 from terminal_gym.cli.report import BROKEN, FAILED, PASSED, say, show, show_table
 from terminal_gym.errors import UnknownName
 from terminal_gym.sandbox.base import open_runtime
@@ -34,7 +35,9 @@ def run_parity(
     batch: Annotated[
         int, typer.Option(min=1, help="Cases that a side plays before the other takes its turn.")
     ] = 5,
-    minutes: Annotated[float, typer.Option(help="Begin no batch after so long; call again to go on.")] = 1e6,
+    minutes: Annotated[
+        float, typer.Option(help="Begin no batch after so long, 0: none; call again to go on.")
+    ] = 1e6,
     out: Annotated[
         Path, typer.Option(help="Results as JSON, a table beside it; what is on record stays.")
     ] = RESULTS,
@@ -54,18 +57,10 @@ def run_parity(
         if one.name in (case or [one.name])
     ]
     agents = [name for name in AGENTS if name in (agent or AGENTS)]
-    record, until = records.read(out), time.monotonic() + 60.0 * minutes
+    record = records.read(out)
     left = records.missing(record, wanted, agents, size=batch)
-    with closing(open_runtime("docker")) as runtime:
-        runtime.check()
-        for one in left:
-            if time.monotonic() > until:
-                break
-            say(f"{one.format}, {one.agent}: {', '.join(one.cases)}")
-            with tempfile.TemporaryDirectory(prefix="tgym-parity-") as folder:
-                pairs, walls = play_both(one, runtime, root=Path(folder), concurrency=concurrency)
-            record.add(pairs, walls)
-            records.write(out, record)
+    if left and minutes > 0:
+        _play(left, record, out, concurrency=concurrency, minutes=minutes)
     shown = record.of(wanted, agents)
     show_table(
         "",
@@ -79,6 +74,19 @@ def run_parity(
         f"{len(shown)} trials, {len(bad)} differ, {listed} differ by listed upstream defects, {gone} are missing"
     )
     raise typer.Exit(FAILED if bad else BROKEN if gone else PASSED)
+
+
+def _play(left: Sequence[Batch], record: Record, out: Path, *, concurrency: int, minutes: float) -> None:
+    until = time.monotonic() + 60.0 * minutes
+    with closing(open_runtime("docker")) as runtime:
+        runtime.check()
+        for one in left:
+            if time.monotonic() > until:
+                return
+            say(f"{one.format}, {one.agent}: {', '.join(one.cases)}")
+            with tempfile.TemporaryDirectory(prefix="tgym-parity-") as folder:
+                record.add(*play_both(one, runtime, root=Path(folder), concurrency=concurrency))
+            records.write(out, record)
 
 
 def _check(given: list[str] | None, known: tuple[str, ...] | list[str], kind: str) -> None:

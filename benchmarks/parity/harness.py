@@ -54,12 +54,22 @@ def image() -> str:
     runtime = open_runtime("docker")
     try:
         runtime.build(ImageRecipe(BASE, BASE_FOLDER))
-        if subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode:
+        if not _is_there(name):
             with _context() as context:
                 runtime.build(ImageRecipe(name, context))
     finally:
         runtime.close()
     return name
+
+
+def is_made() -> bool:
+    """Whether the Engine holds the harness image and the base of the cases: else `image` takes minutes."""
+    return _is_there(BASE) and _is_there(f"tgym-parity/harness:{_digest()}")
+
+
+def _is_there(name: str) -> bool:
+    inspected = subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False)
+    return inspected.returncode == 0
 
 
 def _digest() -> str:

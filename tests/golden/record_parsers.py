@@ -2,9 +2,9 @@
 
     python tests/golden/record_parsers.py
 
-`parsers.json.gz` holds a list of `{"parser", "text", "found"}`; `found` is test name → whether it passed, null where the
-official parser raises. Needs Docker, and minutes where the image is not made yet. The same outputs every time: a file
-that changes shows that upstream did.
+`parsers.json.gz` holds a list of `{"parser", "text", "found"}`; `found` is test name → whether it passed, null where
+the official parser raises. Needs Docker, and minutes where the image is not made yet. The same outputs every time: a
+file that changes shows that upstream did.
 """
 
 from __future__ import annotations

@@ -166,6 +166,26 @@ def test_a_skipped_test_passes_upstream_and_never_with_us(docker: Runtime, tmp_p
     assert outcome.reason.startswith("skipped")
 
 
+@pytest.mark.parametrize(
+    ("script", "parity", "error"),
+    [
+        ("uv run pytest $TEST_DIR/test_outputs.py -rA; seq 1 3000", "passed", ""),
+        ('echo "=== short test summary info ==="; echo nothing', "failed", "parse_error"),
+    ],
+    ids=["scrollback", "nothing-said"],
+)
+def test_two_defects_of_upstream_are_not_followed(
+    docker: Runtime, tmp_path: Path, script: str, parity: str, error: str
+) -> None:
+    """Its own say the other: benchmarks/results/parity.json, the cases of these names."""
+    folder = shutil.copytree(KIT / "bench1-note", tmp_path / "bench1-note")
+    run = folder / "run-tests.sh"
+    run.write_text(run.read_text().replace("uv run pytest $TEST_DIR/test_outputs.py -rA", script))
+    solved = played(read_folder(folder), "oracle", docker, grading="parity")
+    assert solved.parity is not None
+    assert (solved.parity.status, solved.parity.error) == (parity, error), solved
+
+
 def test_want_of_a_network_is_broken_and_an_agent_cannot_ask_for_it(docker: Runtime, tmp_path: Path) -> None:
     folder = shutil.copytree(KIT / "bench2-note", tmp_path / "bench2-note")
     script = folder / "tests/test.sh"

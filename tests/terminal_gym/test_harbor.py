@@ -1,6 +1,6 @@
 """Our plug-ins under the real Harbor, in an image with Python 3.13: its agents in our sandboxes, and ours in them too.
 
-The image is made where a machine does not hold it, which takes minutes: so these belong to the whole.
+By default the shortest way through both plug-ins is gone, where the machine holds the image; the whole makes it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ from pathlib import Path
 import pytest
 from kit.harness import Stage, stage
 
-pytestmark = [pytest.mark.docker, pytest.mark.whole, pytest.mark.timeout(1200)]
+from benchmarks.parity import harness
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 OURS = ("--env", "terminal_gym.harbor:TerminalGymEnvironment")
 AGENT = (*OURS, "--agent", "terminal_gym.harbor:TerminalGymAgent")
+
+
+@pytest.fixture
+def image() -> None:
+    if not harness.is_made():
+        pytest.skip("the image of the official harnesses is not made: `pytest -m whole` makes it")
 
 
 @pytest.fixture
@@ -31,6 +39,7 @@ def harbor(at: Stage, job: str, *words: str) -> str:
     return said
 
 
+@pytest.mark.whole
 def test_harbors_oracle_and_nop_in_our_sandboxes(plain: Stage) -> None:
     harbor(plain, "oracle", *OURS, "--agent", "oracle")
     harbor(plain, "nop", *OURS, "--agent", "nop")
@@ -45,6 +54,7 @@ def test_harbors_oracle_and_nop_in_our_sandboxes(plain: Stage) -> None:
     assert told["config"]["environment"]["import_path"] == OURS[1]
 
 
+@pytest.mark.whole
 def test_our_agent_types_on_our_terminal_and_leaves_a_trajectory_that_harbor_reads(plain: Stage) -> None:
     (plain.keys / "solve.json").write_text('[{"text": "echo 42 > answer\\n", "wait_s": 20}]')
     harbor(plain, "job", *AGENT, "--ak", "agent=scripted", "--ak", "script=/keys/solve.json")
@@ -56,7 +66,7 @@ def test_our_agent_types_on_our_terminal_and_leaves_a_trajectory_that_harbor_rea
     assert json.loads(read.stdout)["trajectories"] == 2, read.stderr
 
 
-def test_an_agent_that_harbor_stops_is_judged_and_its_trajectory_kept(plain: Stage) -> None:
+def test_an_agent_that_harbor_stops_is_judged_and_its_trajectory_kept(image: None, plain: Stage) -> None:
     (plain.keys / "slow.json").write_text(
         '[{"text": "echo 42 > answer\\n", "wait_s": 20}, {"text": "sleep 500\\n", "wait_s": 3}, {"wait_s": 500}]'
     )
@@ -76,7 +86,7 @@ def test_an_agent_that_harbor_stops_is_judged_and_its_trajectory_kept(plain: Sta
     assert [arguments["keystrokes"] for arguments in typed] == ["echo 42 > answer\n", "sleep 500\n"]
 
 
-def test_our_agent_says_where_it_can_play(plain: Stage) -> None:
+def test_our_agent_says_where_it_can_play(image: None, plain: Stage) -> None:
     lines = (
         "import asyncio, pathlib",
         "from harbor.environments.docker.docker import DockerEnvironment",

@@ -87,11 +87,9 @@ def test_four_thousand_outputs_are_read_as_the_official_parsers_read_them() -> N
     assert len(told) == 4000
     assert {one["parser"] for one in told} == set(PARSERS)
     for one in told:
-        try:
-            found: dict[str, bool] | None = parsed(one["parser"], one["text"])
-        except NoVerdict as error:
-            assert error.error == "parse_error"
-            found = None
+        found: dict[str, bool] | None = None
+        with contextlib.suppress(NoVerdict):
+            found = parsed(one["parser"], one["text"])
         assert found == (one["found"] or None), one
     kinds = [None if one["found"] is None else all(one["found"].values()) for one in told]
     assert all(kinds.count(kind) > 500 for kind in (None, True, False)), "the outputs tell the rules apart"
