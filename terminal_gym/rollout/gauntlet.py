@@ -64,11 +64,13 @@ class Cheater:
     name = "cheater"
 
     def __init__(self, moves: Iterable[Action], *, honest: bool):
-        self._work: Agent | None = open_agent("oracle") if honest else None
+        self._honest = honest
+        self._work: Agent | None = None  # of the step under way, until it is done
         self._attack = Scripted(tuple(moves))
 
     def begin(self, task: Task) -> None:
-        if self._work is not None:
+        if self._honest:
+            self._work = open_agent("oracle")
             self._work.begin(task)
         self._attack.begin(task)
 

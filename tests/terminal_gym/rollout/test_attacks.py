@@ -19,7 +19,8 @@ from terminal_gym.rollout.attacks import (
     judged_paths,
     read_suite,
 )
-from terminal_gym.rollout.gauntlet import Finding, result_of
+from terminal_gym.rollout.gauntlet import Cheater, Finding, result_of
+from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.tasks.task import Mode
 from terminal_gym.trajectory.record import Action, Observation, Outcome, Step, Trajectory
 
@@ -154,3 +155,18 @@ def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"version": 99}')
     with pytest.raises(SchemaMismatch, match="99"):
         attack_page.kept(suite)
+
+
+def test_honest_work_is_done_in_each_step_of_a_task_before_the_attack() -> None:
+    task = read_folder(Path(__file__).parents[2] / "kit/tasks/bench2-trail")
+    cheater = Cheater([Action(command="cheat")], honest=True)
+    for phase in task.phases:
+        cheater.begin(phase)
+        done = []
+        while not (action := cheater.act(Observation("", "", (0, 0), settled_by="prompt"))).submit:
+            done.append(action.command or b"".join(action.keys).decode())
+        assert any("solve.sh" in typed for typed in done[:-1])
+        assert done[-1] == "cheat"
+    assert [case.control for case in generic_cases(task, SUITE.attacks)][1], (
+        "its oracle is the honest control"
+    )
