@@ -149,7 +149,7 @@ def test_nearest_key_is_named(tmp_path: Path) -> None:
         ("task_dot_yaml", "", 1),
         ("task_dot_yaml", b"instruction: a\nauthor_name: \xff\n", 2),
         ("task_dot_yaml", "instruction: a\nwhen: 2026-99-99\n", None),
-        ("task_dot_yaml", "instruction: " + "[" * 5000, None),
+        ("task_dot_yaml", "instruction: " + "[" * 5000, 1),
         ("task_dot_yaml", "instruction: a\nx: !!python/object/apply:os.system [id]\n", 2),
         ("task_dot_yaml", "instruction: a\n!!timestamp x: y\n", None),
         ("Dockerfile", "# nothing\n", 1),
