@@ -95,8 +95,8 @@ def examples(
 ) -> None:
     """Make a training table: token ids, and which of them the policy said."""
     from terminal_gym.export.select import Gate
+    from terminal_gym.tasks.overlap import open_benchmarks
     from training import summary
-    from training.decontaminate import open_benchmarks
     from training.examples import Choice, make_table
     from training.labels import read_labels
     from training.tokenizers import open_tokenizer

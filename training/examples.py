@@ -20,11 +20,11 @@ from typing import Any, Literal
 from terminal_gym.errors import BadSetting, StoreError
 from terminal_gym.export.released import from_row, read_rows
 from terminal_gym.export.select import Gate, choose
+from terminal_gym.tasks.overlap import Benchmark
 from terminal_gym.trajectory.record import Trajectory
 from terminal_gym.trajectory.store import Row, Run
 from training import chat_format, summary
 from training.chat_format import Tokens
-from training.decontaminate import Benchmark
 from training.labels import Labels, labels_of
 from training.table import Example, Facts, Writer, fingerprint, write_facts
 

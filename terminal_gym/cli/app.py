@@ -17,7 +17,12 @@ from terminal_gym.cli.report import BROKEN, USAGE, complain
 from terminal_gym.errors import TerminalGymError, UsageError
 
 GROUP = "terminal_gym.commands"  # entry points of other packages: name → "module:app", a typer application
-CHECKOUT = {"train": "training.cli:app", "bench": "benchmarks.cli:app", "registry": "env_registry.cli:app"}
+CHECKOUT = {
+    "train": "training.cli:app",
+    "bench": "benchmarks.cli:app",
+    "registry": "env_registry.cli:app",
+    "pipeline": "env_registry.pipeline.cli:app",
+}
 
 app = typer.Typer(
     name="tgym",

@@ -14,10 +14,10 @@ from kit.talk import TAIL, talk
 from terminal_gym.cli.app import main
 from terminal_gym.errors import BadSetting, SchemaMismatch
 from terminal_gym.export.select import Gate
+from terminal_gym.tasks.overlap import Benchmark, open_benchmarks
 from terminal_gym.trajectory.record import Trajectory
 from terminal_gym.trajectory.store import RunWriter
 from training.chat_format import IGNORED
-from training.decontaminate import Benchmark, open_benchmarks
 from training.examples import Choice, make_table
 from training.labels import Labels, read_labels
 from training.table import SCHEMA, check_table, read_facts, read_rows

@@ -1,0 +1,1 @@
+"""From repositories to instances: collect, score, build, generate, accept; one table a stage, each resumable."""

@@ -1,0 +1,100 @@
+"""`tgym pipeline …`: from repositories to accepted instances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from env_registry.pipeline.run import funnel, run, shown
+from env_registry.pipeline.settings import Settings, read_settings
+from env_registry.pipeline.stage import STAGES, Row, Told
+from terminal_gym.cli.report import BROKEN, say, show, show_json, show_table
+
+app = typer.Typer(
+    name="pipeline",
+    help="From repositories to instances: collect, score, build, generate, accept.",
+    no_args_is_help=True,
+)
+Config = Annotated[Path, typer.Option(help="The settings, a YAML file; see docs/pipeline.md.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing of single items.")]
+
+
+@app.callback()
+def pipeline() -> None:
+    """From repositories to instances."""
+
+
+@app.command("run")
+def run_(config: Config, quiet: Quiet = False) -> None:
+    """Run every stage; what was decided before is not decided again.
+
+    Exit codes: 0 done, 3 some items have no row because the machine failed: run it again.
+    """
+    _run(config, STAGES, quiet)
+
+
+@app.command()
+def collect(config: Config, quiet: Quiet = False) -> None:
+    """Fetch sources; let in by size, licence, language and newness."""
+    _run(config, ["collect"], quiet)
+
+
+@app.command()
+def score(config: Config, quiet: Quiet = False) -> None:
+    """Score candidates; drop those that are not worth a build."""
+    _run(config, ["score"], quiet)
+
+
+@app.command()
+def build(config: Config, quiet: Quiet = False) -> None:
+    """Build images in sandboxes."""
+    _run(config, ["build"], quiet)
+
+
+@app.command()
+def generate(config: Config, quiet: Quiet = False) -> None:
+    """Write instances, from grounded templates and by a model."""
+    _run(config, ["generate"], quiet)
+
+
+@app.command()
+def accept(config: Config, quiet: Quiet = False) -> None:
+    """Prove instances: oracle, no-op, partial, redundant tests, cheats, leaks."""
+    _run(config, ["accept"], quiet)
+
+
+@app.command("funnel")
+def funnel_(
+    config: Config, json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+) -> None:
+    """Show how many came and went at each stage, and why."""
+    found = funnel(read_settings(config))
+    if json:
+        show_json(found)
+        return
+    cells = [
+        [
+            stage,
+            str(one["in"]),
+            str(one["kept"]),
+            ", ".join(f"{n} {why}" for why, n in one["rejected"].items()),
+        ]
+        for stage, one in found.items()
+    ]
+    show_table("", ["stage", "in", "kept", "rejected"], cells)
+
+
+def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool) -> None:
+    settings: Settings = read_settings(config)
+
+    def tell(stage: str, row: Row) -> None:
+        if not quiet:
+            say(f"{stage} {row.key}: {'kept' if row.kept else row.reason} {row.detail[:160]}".rstrip())
+
+    told: list[Told] = run(settings, stages, progress=tell)
+    for one in told:
+        show(shown(one))
+    if any(one.broken for one in told):
+        raise typer.Exit(BROKEN)

@@ -1,0 +1,126 @@
+"""The stages in order, each from the table before; what was decided before is not decided again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from env_registry.pipeline.settings import Settings
+from env_registry.pipeline.stage import STAGES, Row, Table, Told, run_stage
+from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.trajectory.store import locked
+
+Progress = Callable[[str, Row], None]
+
+
+def run(
+    settings: Settings, stages: Sequence[str] = STAGES, *, progress: Progress = lambda stage, row: None
+) -> list[Told]:
+    """Run these stages in the pipeline's order; returns what each did.
+
+    Raises:
+        RunBusy: Another process works on the same folder.
+        StoreError: A table cannot be read or written.
+        RuntimeUnavailable: A stage needs sandboxes, and there are none.
+    """
+    with locked(settings.work):
+        return [
+            _STAGES[stage](settings, lambda row, stage=stage: progress(stage, row))  # type: ignore[misc]
+            for stage in STAGES
+            if stage in stages
+        ]
+
+
+def _collect(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    from env_registry.pipeline.collect import Collector
+
+    table = Table(settings.work, "collect")
+    work = Collector(settings, table)
+    return run_stage(
+        table, [(one, one) for one in settings.sources], work, parallel=settings.parallel, progress=progress
+    )
+
+
+def _score(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    from env_registry.pipeline.score import Scorer
+
+    return run_stage(
+        Table(settings.work, "score"), _kept(settings, "collect"), Scorer(settings), progress=progress
+    )
+
+
+def _build(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    from env_registry.pipeline.build import Builder
+    from env_registry.pipeline.repair import model_repair
+
+    table = Table(settings.work, "build")
+    with _runtime(settings) as runtime, model_repair(settings) as repair:
+        work = Builder(settings, runtime, repair)
+        return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
+
+
+def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    from env_registry.pipeline.generate import Generator, opened_model
+
+    table = Table(settings.work, "generate")
+    with opened_model(settings.generate.model, settings.generate.base_url) as model:
+        work = Generator(settings, table, model)
+        return run_stage(table, work.items(Table(settings.work, "build").kept), work, progress=progress)
+
+
+def _accept(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    from env_registry.pipeline.accept import Acceptor
+
+    with _runtime(settings) as runtime:
+        work = Acceptor(settings, runtime)
+        items = _kept(settings, "generate")
+        return run_stage(
+            Table(settings.work, "accept"), items, work, parallel=settings.parallel, progress=progress
+        )
+
+
+_STAGES = {"collect": _collect, "score": _score, "build": _build, "generate": _generate, "accept": _accept}
+
+
+def _kept(settings: Settings, stage: str) -> list[tuple[str, Row]]:
+    return [(row.key, row) for row in Table(settings.work, stage).kept]
+
+
+@contextmanager
+def _runtime(settings: Settings) -> Iterator[Runtime]:
+    with closing(open_runtime(settings.build.runtime)) as runtime:
+        runtime.check()
+        yield runtime
+
+
+def funnel(settings: Settings) -> dict[str, Any]:
+    """Return how many came and went at each stage, by reason, and the languages of what was kept (Table 1)."""
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        rows = list(Table(settings.work, stage).rows.values())
+        kept = [row for row in rows if row.kept]
+        languages = Counter(str(row.cells.get("language", "")) for row in kept)
+        found[stage] = {
+            "in": len(rows),
+            "kept": len(kept),
+            "rejected": dict(Counter(row.reason for row in rows if not row.kept).most_common()),
+            "languages": dict(sorted(languages.items())),
+            "seconds": round(sum(row.seconds for row in rows), 1),
+        }
+    return found
+
+
+def shown(told: Told) -> str:
+    """Return one line about what a stage did."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(told.rejected.items()))
+    parts = [f"{told.kept} kept", *([f"rejected: {reasons}"] if reasons else [])]
+    parts += [f"{told.broken} broken, tried again next time"] if told.broken else []
+    return f"{told.stage}: {'; '.join(parts)} ({told.known} known before, {told.seconds:.1f} s)"
+
+
+def as_json(settings: Settings) -> str:
+    """Return the funnel as JSON."""
+    return json.dumps(funnel(settings), indent=1)

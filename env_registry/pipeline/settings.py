@@ -1,0 +1,181 @@
+"""What `tgym pipeline` is told: one YAML file, read strictly.
+
+work: pipeline                 folder of tables and sources; relative to the file
+sources: [pypi:six, npm:left-pad, debian:hello, git:URL, path:./project]
+lists: [projects.txt]          more of them, one a line, `#` begins a comment
+parallel: 2                    items at once in each stage
+collect: {…}  score: {…}  build: {…}  generate: {…}  accept: {…}     as below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from terminal_gym.errors import BadSetting
+from terminal_gym.tasks.marked_yaml import Block, read_mapping, read_text
+
+LANGUAGES = ("go", "c++", "c", "html", "java", "javascript", "php", "python")  # of the paper's Table 1
+LICENCES = ("MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause")  # those of the paper's release
+
+
+@dataclass(frozen=True)
+class Collect:
+    """What is let in."""
+
+    licences: tuple[str, ...] = LICENCES
+    """SPDX ids; none: any licence, also one that was not found."""
+    languages: tuple[str, ...] = LANGUAGES
+    """A repository's main language must be one of them; none: any."""
+    size_mb: int = 32
+    """Of the archive, and of what is in it; MiB, at most 64."""
+    files: int = 5_000
+    """Of one repository, at most."""
+    timeout_s: float = 120.0
+    """For fetching one."""
+    near_copy: float = 0.85
+    """Jaccard similarity of its shingles with an earlier one, from which on it is a copy; above 1: never."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What is worth a build."""
+
+    model: str = ""
+    """A model file or checkpoint folder of `tgym train scorer`, relative to the settings; "": the prior that ships."""
+    threshold: float = 0.2
+    """A repository's score, the mean over its files, below which it is dropped. Source: TerminalTraj."""
+    files: int = 50
+    """Files of one repository that are scored, the largest share of them code; more are left out by hash."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """How an image is made, and what its build may use."""
+
+    runtime: str = "auto"
+    timeout_s: float = 600.0
+    memory_mb: int = 2048
+    cpus: float = 1.0
+    pids: int = 512
+    disk_mb: int = 2048
+    network: bool = True
+    """Whether a build reaches the package registries."""
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """Build system → image to build on, instead of the one that ships for it."""
+    repair_rounds: int = 0
+    """How often a model may rewrite the build script after a failed build."""
+    model: str = ""
+    """As `--model` has it, e.g. openai/qwen2.5-coder."""
+    base_url: str = ""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """How instances are written."""
+
+    per_repository: int = 4
+    """Instances of grounded templates from one repository, at most."""
+    per_family: int = 10
+    """Instances of one family in the whole catalogue, at most; 0: no bound."""
+    seed: int = 0
+    model: str = ""
+    """A model that writes instances as well; "": none."""
+    base_url: str = ""
+    asked: int = 1
+    """Instances asked of the model for each repository."""
+    near_copy: float = 0.8
+    """Jaccard similarity of instructions from which on the later one is dropped."""
+    benchmarks: tuple[str, ...] = ()
+    """Manifests or folders of benchmark tasks that no instance may share thirteen words with."""
+
+
+@dataclass(frozen=True)
+class Accept:
+    """How an instance is proved."""
+
+    repeats: int = 3
+    """Fresh sandboxes for each of oracle, no-op and partial."""
+    attacks: tuple[str, ...] = ()
+    """Ids, rows or families of the attacks that are played; none: every generic one."""
+    image_mb: int = 4096
+    seconds: float = 300.0
+    """Of one episode with its judgement, at most."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One pipeline."""
+
+    folder: Path
+    work: Path
+    sources: tuple[str, ...]
+    parallel: int = 1
+    collect: Collect = field(default_factory=Collect)
+    score: Score = field(default_factory=Score)
+    build: Build = field(default_factory=Build)
+    generate: Generate = field(default_factory=Generate)
+    accept: Accept = field(default_factory=Accept)
+
+
+Kind = TypeVar("Kind", Collect, Score, Build, Generate, Accept)
+_KEYS = ("work", "sources", "lists", "parallel", "collect", "score", "build", "generate", "accept")
+
+
+def read_settings(path: Path) -> Settings:
+    """Return what the file says.
+
+    Raises:
+        BadTaskFormat: It cannot be read, or has an unknown key or a value of another type; names the line.
+        BadSetting: It names no source, or a value is out of bounds.
+    """
+    top = read_mapping(path)
+    top.refuse_unknown(_KEYS)
+    folder = path.absolute().parent
+    sources = [*top.texts("sources")]
+    for name in top.texts("lists"):
+        lines = (line.partition("#")[0].strip() for line in read_text(folder / name).splitlines())
+        sources += [line for line in lines if line]
+    if not sources:
+        raise BadSetting(f"{path} names no source. Write e.g. sources: [pypi:six].")
+    settings = Settings(
+        folder,
+        folder / top.text("work", "pipeline"),
+        tuple(dict.fromkeys(sources)),
+        top.whole("parallel", 1),
+        _part(top, "collect", Collect),
+        _part(top, "score", Score),
+        _part(top, "build", Build),
+        _part(top, "generate", Generate),
+        _part(top, "accept", Accept),
+    )
+    if not 1 <= settings.collect.size_mb <= 64:
+        raise BadSetting(f"{path}: collect.size_mb is {settings.collect.size_mb}; it must be 1 to 64.")
+    return settings
+
+
+def _part(top: Block, name: str, kind: type[Kind]) -> Kind:
+    block = top.block(name)
+    if block is None:
+        return kind()
+    block.refuse_unknown([one.name for one in fields(kind)])
+    defaults = kind()
+    given = {key: _value(block, key, getattr(defaults, key)) for key in block.values}
+    return kind(**given)
+
+
+def _value(block: Block, key: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        return block.flag(key, default)
+    if isinstance(default, int):
+        return block.whole(key, default)
+    if isinstance(default, float):
+        return block.number(key, default)
+    if isinstance(default, tuple):
+        return block.texts(key)
+    if isinstance(default, str):
+        return block.text(key, default) if block.values[key] != "" else ""
+    inner = cast(Block, block.block(key))
+    return {name: inner.text(name) for name in inner.values}

@@ -1,0 +1,216 @@
+"""What strangers put into archives, and what is let in."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kit.repositories import MIT, repository
+
+from env_registry.pipeline.collect import Collector, slug
+from env_registry.pipeline.facts import decoded, licence_of, main_language, text_files
+from env_registry.pipeline.run import run
+from env_registry.pipeline.settings import Collect, Settings, read_settings
+from env_registry.pipeline.sources import fetch
+from env_registry.pipeline.stage import Rejected, Table
+from env_registry.pipeline.unpack import unpack
+from terminal_gym.errors import BadSetting, BadTaskFormat, UnknownName
+
+LIMIT = 1 << 20
+
+
+def tar_of(
+    *entries: tuple[str, bytes], mode: str = "w:gz", more: Callable[[tarfile.TarFile], None] | None = None
+) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, body in entries:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(body)
+            tar.addfile(entry, io.BytesIO(body))
+        if more:
+            more(tar)
+    return made.getvalue()
+
+
+def special(name: str, kind: bytes, link: str = "") -> Callable[[tarfile.TarFile], None]:
+    def add(tar: tarfile.TarFile) -> None:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = kind, link
+        tar.addfile(entry)
+
+    return add
+
+
+def reason(act: Callable[[], object]) -> str:
+    with pytest.raises(Rejected) as no:
+        act()
+    return no.value.reason
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_the_top_folder_is_taken_off(tmp_path: Path, mode: str) -> None:
+    unpack(
+        tar_of(("six-1.0/six.py", b"x = 1\n"), mode=mode), tmp_path / "a", limit_bytes=LIMIT, limit_files=9
+    )
+    assert (tmp_path / "a" / "six.py").read_text() == "x = 1\n"
+
+
+def test_a_zip_is_read_as_well(tmp_path: Path) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("p-1/a/b.py", "x = 1\n")
+    unpack(made.getvalue(), tmp_path / "a", limit_bytes=LIMIT, limit_files=9)
+    assert (tmp_path / "a" / "a" / "b.py").read_text() == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (tar_of(("p/../../../evil", b"x")), "unsafe"),
+        (tar_of(("/etc/evil", b"x")), "unsafe"),
+        (
+            tar_of(
+                ("p/a", b"x"),
+                more=lambda tar: (
+                    special("p/l", tarfile.SYMTYPE, "a")(tar),
+                    special("p/l/b", tarfile.DIRTYPE)(tar),
+                ),
+            ),
+            "unsafe",
+        ),  # type: ignore[func-returns-value]
+        (tar_of(*((f"p/{n}", b"") for n in range(20))), "too-many-files"),
+        (tar_of(("p/zeros", bytes(5 << 20))), "too-large"),
+        (tar_of(("p/a", b"x"))[:40], "unreadable"),
+        (b"\x1f\x8bnot gzip at all", "unreadable"),
+        (b"PK\3\4 nor a zip", "unreadable"),
+        (b"just some text" * 100, "unreadable"),
+        (tar_of(), "empty"),
+        (tar_of(more=special("p", tarfile.DIRTYPE)), "empty"),
+    ],
+)
+def test_a_bad_archive_is_rejected_and_nothing_leaves_its_folder(
+    tmp_path: Path, data: bytes, wanted: str
+) -> None:
+    assert reason(lambda: unpack(data, tmp_path / "in" / "a", limit_bytes=LIMIT, limit_files=10)) == wanted
+    assert {path.name for path in tmp_path.iterdir()} <= {"in"}
+
+
+def test_links_that_lead_out_and_devices_are_left_out(tmp_path: Path) -> None:
+    def more(tar: tarfile.TarFile) -> None:
+        special("p/out", tarfile.SYMTYPE, "../../etc/passwd")(tar)
+        special("p/root", tarfile.SYMTYPE, "/etc/passwd")(tar)
+        special("p/in", tarfile.SYMTYPE, "a.py")(tar)
+        special("p/pipe", tarfile.FIFOTYPE)(tar)
+
+    left = unpack(tar_of(("p/a.py", b"x"), more=more), tmp_path / "a", limit_bytes=LIMIT, limit_files=9)
+    assert sorted(left) == ["/src/out", "/src/pipe", "/src/root"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["a.py", "in"]
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"caf\xc3\xa9", "utf-8"),
+        (b"caf\xe9", "latin-1"),
+        ("café".encode("utf-16"), "utf-16"),
+        (b"\xef\xbb\xbfx", "utf-8-sig"),
+    ],
+)
+def test_odd_encodings_are_read(body: bytes, encoding: str) -> None:
+    assert decoded(body)[1] == encoding
+
+
+def test_language_and_licence(tmp_path: Path) -> None:
+    folder = repository(tmp_path)
+    assert main_language(list(text_files(folder))) == "c"
+    assert licence_of(folder) == ("MIT", "LICENSE")
+    (folder / "LICENSE").write_text("All rights reserved.\n")
+    assert licence_of(folder) == ("", "")
+    (folder / "package.json").write_text('{"license": "BSD-3-Clause"}')
+    assert licence_of(folder) == ("BSD-3-Clause", "package.json")
+
+
+def settings_of(root: Path, *sources: str, **collect: object) -> Settings:
+    return Settings(root, root / "work", sources, collect=Collect(**collect))  # type: ignore[arg-type]
+
+
+def test_what_is_let_in_and_why_the_rest_is_not(tmp_path: Path) -> None:
+    repository(tmp_path, "one")
+    repository(tmp_path, "copy", makefile="all:\n\ttrue\n")
+    repository(tmp_path, "other", word="distance")
+    repository(tmp_path, "closed", word="closed", licence="All rights reserved.\n")
+    (tmp_path / "hollow").mkdir()
+    (tmp_path / "blob").mkdir()
+    (tmp_path / "blob" / "data").write_bytes(b"\0" * 100)
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "data").write_bytes(b"\1" * (2 << 20))
+    (tmp_path / "prose").mkdir()
+    (tmp_path / "prose" / "notes.txt").write_text("no code")
+    (tmp_path / "prose" / "LICENSE").write_text(MIT)
+    names = ["one", "copy", "other", "closed", "hollow", "blob", "big", "prose", "missing"]
+    settings = settings_of(tmp_path, *(f"path:{name}" for name in names), size_mb=1)
+    run(settings, ["collect"])
+    found = {
+        key.removeprefix("path:"): row.reason for key, row in Table(settings.work, "collect").rows.items()
+    }
+    assert found == {
+        "one": "", "copy": "near-copy", "other": "", "closed": "licence", "hollow": "empty", "blob": "binary",
+        "big": "too-large", "prose": "language", "missing": "unfetchable",
+    }  # fmt: skip
+    kept = sorted(path.name for path in (settings.work / "sources").iterdir())
+    assert kept == sorted([slug("path:one"), slug("path:other")])
+
+
+def test_copies_are_known_again_after_a_restart(tmp_path: Path) -> None:
+    repository(tmp_path, "one")
+    repository(tmp_path, "two")
+    run(settings_of(tmp_path, "path:one"), ["collect"])
+    settings = settings_of(tmp_path, "path:one", "path:two")
+    with pytest.raises(Rejected, match="path:one"):
+        Collector(settings, Table(settings.work, "collect"))("path:two")
+
+
+def test_a_git_repository_comes_without_its_hooks_and_submodules(tmp_path: Path) -> None:
+    folder = repository(tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
+    (folder / ".gitmodules").write_text('[submodule "gone"]\n\tpath = gone\n\turl = ./nowhere\n')
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], check=True)
+    fetched = fetch(f"git:{folder}", folder=tmp_path, limit_bytes=LIMIT, timeout_s=30)
+    assert len(fetched.version) == 40
+    unpack(fetched.data, tmp_path / "out", limit_bytes=LIMIT, limit_files=99)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".gitmodules",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "src",
+    ]
+
+
+@pytest.mark.parametrize("spec", ["pypi:../../etc", "npm:--registry=x", "debian:a b", "git:/nowhere/at/all"])
+def test_names_that_are_none_are_not_asked_for(tmp_path: Path, spec: str) -> None:
+    assert reason(lambda: fetch(spec, folder=tmp_path, limit_bytes=LIMIT, timeout_s=10)) == "unfetchable"
+
+
+def test_settings_are_read_strictly(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("sources: [path:a]\nlists: [more.txt]\nbuild: {timeout_s: 5, bases: {make: x}}\n")
+    (tmp_path / "more.txt").write_text("# ours\npath:b  # the second\n\npath:a\n")
+    read = read_settings(path)
+    assert read.sources == ("path:a", "path:b")
+    assert (read.build.timeout_s, read.build.bases, read.work) == (5.0, {"make": "x"}, tmp_path / "pipeline")
+    path.write_text("sources: [path:a]\nbuild: {timeout: 5}\n")
+    with pytest.raises(BadTaskFormat, match="timeout_s"):
+        read_settings(path)
+    path.write_text("sources: []\n")
+    with pytest.raises(BadSetting, match="no source"):
+        read_settings(path)
+    with pytest.raises(UnknownName, match="pypi"):
+        fetch("pypy:six", folder=tmp_path, limit_bytes=LIMIT, timeout_s=1)

@@ -1,0 +1,205 @@
+"""The pipeline on a real Engine: hostile builds are ended, a sound repository ends as accepted instances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kit.chat_server import ChatServer
+from kit.repositories import make_image, repository
+from typer.testing import CliRunner
+
+from env_registry.pipeline.accept import Acceptor
+from env_registry.pipeline.build import Builder
+from env_registry.pipeline.cli import app
+from env_registry.pipeline.collect import slug
+from env_registry.pipeline.plan import Plan
+from env_registry.pipeline.run import funnel, run
+from env_registry.pipeline.settings import Accept, Build, Generate, Settings
+from env_registry.pipeline.stage import Rejected, Row, Table
+from terminal_gym.sandbox.base import Runtime
+from terminal_gym.tasks.catalogue import read_folder
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def base(docker_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> str:
+    recipe = make_image(tmp_path_factory.mktemp("make") / "image")
+    docker_runtime.build(recipe)
+    return recipe.name
+
+
+@pytest.fixture
+def settings(tmp_path: Path, base: str, docker_runtime: Runtime) -> Iterator[Settings]:
+    build = Build(
+        runtime="docker",
+        bases={"make": base},
+        timeout_s=20,
+        memory_mb=256,
+        pids=64,
+        disk_mb=64,
+        network=False,
+    )
+    yield Settings(
+        tmp_path,
+        tmp_path / "work",
+        ("path:proj",),
+        build=build,
+        accept=Accept(repeats=1, attacks=("nothing",)),
+    )
+    for row in Table(tmp_path / "work", "build").kept:
+        for task in (tmp_path / "work" / "tasks").glob("*/task.yaml"):
+            docker_runtime.remove_image(read_folder(task.parent).image.name)
+        docker_runtime.remove_image(str(row.cells["image"]))
+
+
+def built(settings: Settings, runtime: Runtime) -> Row:
+    run(settings, ["collect", "score"])
+    run(settings, ["build"])
+    return Table(settings.work, "build").rows["path:proj"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ("exit 3", "build-failed"),
+        ("cat /dev/zero > /app/zeros", "build-failed disk-full"),
+        ("n=0; while n=$((n+1)); do head -c 8000000 /dev/zero > /app/$n; done", "disk-full"),
+        ("bomb() { bomb | bomb & }; bomb; sleep 60", "build-failed build-timeout"),
+        ("while true; do echo; sleep 1; done", "build-timeout"),
+        ("ln -s / /app/all; rm -rf /app/Makefile /etc/passwd", "build-failed smoke-failed"),
+    ],
+    ids=["fails", "one-big-file", "fills-the-disk", "fork-bomb", "hangs", "deletes"],
+)
+def test_a_hostile_build_is_ended_and_named(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path, recipe: str, reason: str
+) -> None:
+    repository(tmp_path, makefile=f"all:\n\t{recipe.replace('$', '$$')}\n")
+    settings = replace(settings, build=replace(settings.build, timeout_s=5))
+    row = built(settings, docker_runtime)
+    assert not row.kept
+    assert row.reason in reason.split()
+    assert (settings.work / "logs" / f"{slug('path:proj')}.log").exists()
+
+
+def test_from_a_repository_to_accepted_instances(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+) -> None:
+    repository(tmp_path)
+    settings = replace(settings, generate=Generate(per_repository=2))
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "work: work\nsources: [path:proj]\ngenerate: {per_repository: 2}\naccept: {repeats: 1, attacks: [nothing]}\n"
+        f"build: {{runtime: docker, network: false, bases: {{make: '{settings.build.bases['make']}'}}}}\n"
+    )
+    ran = CliRunner().invoke(app, ["run", "--config", str(config)])
+    assert ran.exit_code == 0, ran.output
+    found = funnel(settings)
+    assert [found[stage]["kept"] for stage in found] == [1, 1, 1, 2, 2]
+    for row in Table(settings.work, "accept").kept:
+        assert row.cells["redundant"] == []
+        assert row.cells["language"] == "c"
+        kept = json.loads((settings.work / str(row.cells["path"]) / "acceptance.json").read_text())
+        assert kept["cheats"]["empty-outputs"] == "refused"
+    before = (settings.work / "accept.jsonl").read_bytes()
+    again = CliRunner().invoke(app, ["run", "--config", str(config), "--quiet"])
+    assert again.exit_code == 0
+    assert (settings.work / "accept.jsonl").read_bytes() == before
+    shown = json.loads(CliRunner().invoke(app, ["funnel", "--config", str(config), "--json"]).output)
+    assert shown["generate"]["rejected"] == {"repository-full": 5}
+
+
+def test_a_model_repairs_a_build_within_its_rounds(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+) -> None:
+    repository(tmp_path, makefile="all:\n\texit 1\n\nmended:\n\tcat src/*.c > all.c\n")
+    replies = [
+        "no idea",
+        json.dumps({"apt": ["$(reboot)"], "script": "true"}),
+        json.dumps({"script": "make mended"}),
+    ]
+    for said, outcome in zip(replies, ("build-failed", "build-failed", ""), strict=True):
+        with ChatServer([said]) as server:
+            build = replace(settings.build, repair_rounds=2, model="openai/tiny", base_url=server.url)
+            one = replace(settings, build=build)
+            run(one, ["collect", "score"])
+            run(one, ["build"])
+            row = Table(one.work, "build").rows["path:proj"]
+            assert row.reason == outcome
+            assert "exit 1" in server.requests[0]["messages"][0]["content"]
+        if outcome:
+            (one.work / "build.jsonl").unlink()
+    assert row.cells["rounds"] == 1
+    assert "make mended" in row.cells["dockerfile"]
+
+
+OUT = "/app/answer/parts.txt"
+GOOD = {
+    "instruction": f"Write the names of the C files in /app/src to {OUT}, one a line, sorted.",
+    "inputs": ["/app/src/part1.c"],
+    "outputs": [OUT],
+    "difficulty": "easy",
+    "solution": "mkdir -p answer\nls src > answer/parts.txt\n",
+    "partial": "mkdir -p answer\necho part1.c > answer/parts.txt\n",
+    "tests": f"from pathlib import Path\n\n\ndef test_parts():\n    names = Path({OUT!r}).read_text().split()\n"
+    "    assert names == ['part1.c', 'part2.c', 'part3.c', 'part4.c']\n",
+}
+
+
+def test_what_a_model_writes_is_proved_like_the_rest(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+) -> None:
+    repository(tmp_path)
+    broken = GOOD | {"instruction": f"Sort the files of /app/src by size into {OUT}.", "solution": "true"}
+    easy = GOOD | {"instruction": f"Leave any text at all below {OUT}, about the sources.", "partial": "true"}
+    easy["tests"] = (
+        f"from pathlib import Path\n\n\ndef test_parts():\n    assert len(Path({OUT!r}).read_text()) >= 0\n"
+    )
+    strange = GOOD | {"inputs": ["/app/nowhere.c"]}
+    replies = [json.dumps(one) for one in (GOOD, GOOD, broken, easy, strange)] + ["As the README says: hello"]
+    with ChatServer(replies) as server:
+        wanted = Generate(per_repository=0, model="openai/tiny", base_url=server.url, asked=len(replies))
+        settings = replace(settings, generate=wanted)
+        run(settings, ["collect", "score", "build"])
+        run(settings, ["generate"])
+    rows = Table(settings.work, "generate").rows
+    written = [rows[f"{slug('path:proj')}-model-{n}"].reason for n in range(len(replies))]
+    assert written == ["", "near-copy", "", "", "ungrounded", "bad-json"]
+    run(settings, ["accept"])
+    accepted = Table(settings.work, "accept").rows
+    assert [row.reason for row in accepted.values()] == ["", "invalid", "cheated"]
+
+
+def test_an_instance_fails_on_another_repositorys_image(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+) -> None:
+    repository(tmp_path)
+    repository(tmp_path, "other", word="distance")
+    settings = replace(settings, sources=("path:proj", "path:other"), generate=Generate(per_repository=1))
+    run(settings, ["collect", "score", "build", "generate"])
+    images = {row.key: str(row.cells["image"]) for row in Table(settings.work, "build").kept}
+    rows = Table(settings.work, "generate").kept
+    assert len(rows) == 2
+    for row in rows:
+        [other] = [image for key, image in images.items() if key != row.cells["repository"]]
+        dockerfile = settings.work / str(row.cells["path"]) / "Dockerfile"
+        dockerfile.write_text(dockerfile.read_text().replace(str(row.cells["image"]), other))
+        with pytest.raises(Rejected, match="invalid"):
+            Acceptor(settings, docker_runtime)(row)
+
+
+def test_a_plan_is_not_mended_without_a_model(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+) -> None:
+    repository(tmp_path, makefile="all:\n\texit 1\n")
+    run(settings, ["collect", "score"])
+    asked: list[Plan] = []
+    builder = Builder(settings, docker_runtime, lambda plan, log: asked.append(plan))
+    [candidate] = Table(settings.work, "score").kept
+    with pytest.raises(Rejected, match="build-failed"):
+        builder(candidate)
+    assert asked == []  # no rounds were allowed
