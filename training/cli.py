@@ -244,6 +244,42 @@ def rft(
 
 
 @app.command()
+def scorer(
+    work: Annotated[
+        Path, typer.Argument(metavar="WORK", help="The working folder of a pipeline that has built.")
+    ],
+    out: Annotated[Path, typer.Option(help="The scorer, a new file (linear) or folder (transformer).")],
+    kind: Annotated[str, typer.Option(help="linear, or transformer.")] = "linear",
+    base: Annotated[str, typer.Option(help="The model that a transformer begins with.")] = "",
+    folds: Annotated[
+        int, typer.Option(min=2, help="Of the cross-validation; a transformer holds one out.")
+    ] = 5,
+    epochs: Annotated[float, typer.Option(help="Of a transformer's training.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(help="Of a transformer's training.")] = 2e-5,
+    tokens: Annotated[int, typer.Option(help="Of one file, for a transformer.")] = 1024,
+    plot: Annotated[Path | None, typer.Option(help="Draw calibration and yield into this file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds, the bootstrap and the training.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")] = False,
+) -> None:
+    """Fit the pipeline's quality model from its own builds: do repositories with such files build?"""
+    from training import scorer as quality
+
+    told = quality.train(
+        work, out, kind=kind, base=base, folds=folds, epochs=epochs, learning_rate=learning_rate, tokens=tokens,
+        seed=seed,
+    )  # fmt: skip
+    if plot is not None:
+        quality.draw(told, plot)
+    if json:
+        show_json(told)
+        return
+    low, high = told["auc_95"]
+    show(
+        f"{out}: AUC {told['auc']:.3f} ({low:.3f} to {high:.3f}), {told['built']} built, {told['failed']} did not"
+    )
+
+
+@app.command()
 def merge(
     adapter: Annotated[Path, typer.Argument(help="The folder `adapter` of a training.")],
     out: Annotated[Path, typer.Option(help="The model, a new folder.")],

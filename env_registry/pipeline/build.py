@@ -35,6 +35,9 @@ from terminal_gym.trusted_runtime.orders import ShellOrders
 USER = 61_000  # who builds
 _LOG = 1 << 20
 _WATCH_S = 1.0
+_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt"  # of the image: node brings its own and looks at no other
+)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "http_proxy", "https_proxy", "no_proxy")
 Repair = Callable[[Plan, str], Plan | None]  # (what failed, the end of its log) → what to try instead
@@ -145,7 +148,7 @@ class Builder:
             "HOME": "/tmp",
             "LANG": "C.UTF-8",
             "CI": "1",
-            "DEBIAN_FRONTEND": "noninteractive",
+            "NODE_EXTRA_CA_CERTS": _CERTIFICATES,
         }
         env |= {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         try:

@@ -25,6 +25,7 @@ from env_registry.pipeline.stage import Rejected, Row
 from terminal_gym.errors import BadSetting
 
 VERSION = 1
+NAMES = "features.json"
 PRIOR = Path(__file__).with_name("prior.json")
 
 
@@ -125,6 +126,10 @@ class Scorer:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._model = open_scorer(settings.folder / settings.score.model if settings.score.model else None)
+        settings.work.mkdir(parents=True, exist_ok=True)
+        (settings.work / NAMES).write_text(
+            json.dumps(list(FEATURES)) + "\n", "utf-8"
+        )  # for who reads the table
 
     def __call__(self, candidate: Row) -> Mapping[str, Any]:
         """Return the cells of one candidate that is worth a build; raises Rejected for one that is not."""

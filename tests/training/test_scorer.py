@@ -1,0 +1,108 @@
+"""The quality model: fitted from a pipeline's tables, measured on what it did not see, read by the pipeline."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy
+import pytest
+from kit.tiny_model import make_tiny
+from typer.testing import CliRunner
+
+from env_registry.pipeline.facts import TextFile
+from env_registry.pipeline.features import FEATURES
+from env_registry.pipeline.score import open_scorer
+from env_registry.pipeline.stage import Row, Table
+from terminal_gym.errors import BadSetting, ForgedRecord
+from training.cli import app
+from training.scorer import measured, out_of_fold, read_attempts, repository_score, train
+
+WORDS = {True: "def main(): return 0\n", False: "TODO FIXME TODO FIXME\n"}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """Sixty repositories; those that build have a build file more often, and whole code."""
+    rng = random.Random(7)
+    score, build = Table(tmp_path, "score"), Table(tmp_path, "build")
+    (tmp_path / "features.json").write_text(json.dumps(list(FEATURES)))
+    at = list(FEATURES).index("repo_build")
+    for number in range(60):
+        built = number % 3 != 0
+        folder = tmp_path / "sources" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "a.py").write_text(WORDS[built])
+        rows = [[rng.random() for _ in FEATURES] for _ in range(2)]
+        for row in rows:
+            row[at] = float(rng.random() < (0.9 if built else 0.2))
+        cells = {"features": rows, "paths": ["a.py", "a.py"], "folder": f"sources/{number}"}
+        score.append(Row(f"r{number}", True, cells=cells))
+        build.append(Row(f"r{number}", built, "" if built else "build-failed"))
+    score.close()
+    build.close()
+    return tmp_path
+
+
+def test_a_scorer_tells_what_builds_and_is_read_by_the_pipeline(work: Path) -> None:
+    out = work / "scorer.json"
+    ran = CliRunner().invoke(
+        app, ["scorer", str(work), "--out", str(out), "--plot", str(work / "a.png"), "--json"]
+    )
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.output)
+    assert (told["repositories"], told["built"], told["failed"]) == (60, 40, 20)
+    assert told["auc"] > 0.8
+    assert told["auc_95"][0] < told["auc"] < told["auc_95"][1]
+    assert told["yield"][0]["by_score"] > told["yield"][0]["at_random"]
+    assert told["yield"][-1]["by_score"] == pytest.approx(told["yield"][-1]["at_random"])
+    assert (work / "a.png").stat().st_size > 1_000
+    tried, model = read_attempts(work), open_scorer(out)
+    here = repository_score(json.loads(out.read_text()), tried.features[0])
+    there = numpy.mean(model.scores([], tried.features[0].tolist()))
+    assert here == pytest.approx(float(there))
+
+
+def test_labels_by_chance_give_no_auc(work: Path) -> None:
+    tried = read_attempts(work)
+    rng = numpy.random.default_rng(0)
+    mixed = type(tried)(tried.names, rng.permutation(tried.built), tried.features, tried.paths, tried.folders)
+    told = measured(mixed, out_of_fold(mixed, folds=5, seed=0), work=work, seed=0)
+    assert told["auc_95"][0] < 0.5
+
+
+def test_too_little_and_what_was_edited_are_refused(work: Path) -> None:
+    table = work / "build.jsonl"
+    whole = table.read_bytes()
+    table.write_bytes(b"".join(whole.splitlines(keepends=True)[:12]))
+    with pytest.raises(BadSetting, match="ten of each"):
+        train(work, work / "a.json")
+    table.write_bytes(whole.replace(b"build-failed", b"build-edited", 1))
+    with pytest.raises(ForgedRecord):
+        train(work, work / "a.json")
+    table.write_bytes(whole)
+    with pytest.raises(BadSetting, match="transformer with a base"):
+        train(work, work / "a.json", kind="transformer")
+    with pytest.raises(BadSetting, match="exists"):
+        train(work, table)
+
+
+def test_a_transformer_learns_the_same_from_the_texts(work: Path, tmp_path: Path) -> None:
+    base, out = make_tiny(tmp_path / "base"), work / "scorer"
+    told = train(
+        work,
+        out,
+        kind="transformer",
+        base=str(base),
+        epochs=6,
+        learning_rate=3e-3,
+        tokens=64,
+        seed=1,
+        folds=4,
+    )
+    assert told["auc"] > 0.95
+    model = open_scorer(out)
+    files = [TextFile("a.py", WORDS[built], frozenset(), "utf-8") for built in (True, False)]
+    good, bad = model.scores(files, [[], []])
+    assert good > 0.5 > bad
