@@ -45,6 +45,8 @@ from terminal_gym.terminal.output import clipped, plain
 from terminal_gym.terminal.session import Session
 from terminal_gym.trajectory.record import Action, Frame, Grading, Observation, StepOutcome
 from terminal_gym.validation import steps
+from terminal_gym.validation.fresh import Coming
+from terminal_gym.validation.pytest_runner import ahead
 from terminal_gym.validation.validator import Validator, open_validator
 from terminal_gym.validation.verdict import Verdict
 
@@ -75,6 +77,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         namespace: What stands before the name of a task that is given by its folder.
         grading: Whose verdict is the reward where the task's format has rules of its own: `strict` (ours) or `parity`.
         verdicts: Entered while an episode is judged, e.g. a semaphore that bounds how many are at once.
+        judge_ahead: Start the judge's own sandbox with the episode, so that the verdict does not wait for it; takes the
+            memory of a second sandbox meanwhile. For tasks that are judged by artifacts; others have no such sandbox.
         manifest: Task ids or folders, or a manifest file; `reset(options={"task": …})` picks one, else the seed does.
 
     Observation: a dict of `screen` (text), `output` (text since the action), `cursor` (row, column), `exit_code` (-1
@@ -106,6 +110,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         namespace: str = NAMESPACE,
         grading: Grading = "strict",
         verdicts: AbstractContextManager[object] | None = None,
+        judge_ahead: bool = False,
     ):
         _one_of("action_mode", action_mode, reply.MODES)
         _one_of("render_mode", render_mode, (None, "ansi", "rgb_array"))
@@ -131,6 +136,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._machines = machines or Cold(self._runtime)
         self._validator, self._max_steps = validator, max_steps
         self._grading, self._verdicts = grading, verdicts or contextlib.nullcontext()
+        self._judge_ahead = judge_ahead
+        self._coming: Coming | None = None
         self.render_mode = self._render_mode = render_mode
         self._mode, self._on_broken = action_mode, on_broken
         self.size = (rows, cols)
@@ -222,6 +229,8 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._end()
         self._clear()
         self._start()
+        if self._judge_ahead and self._validator is None:
+            self._coming = ahead(self._now, self._runtime)
         self._seen = self._look(self._fact)
         told = {"instruction": self._now.instruction, "settled_by": self._seen.settled_by}
         info = self._info() | told | self._step_info()
@@ -370,6 +379,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             validator=self._validator,
             grading=self._grading,
             verdicts=self._verdicts,
+            judge_ahead=self._judge_ahead,
         )
         branch._origin, branch._let_go = origin, origin.hold()
         return branch
@@ -444,12 +454,13 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         return {"task_step": self._at, "task_step_name": self._task.steps[self._at].name}
 
     def _end(self) -> None:
-        session, sandbox = self._session, self._sandbox
-        self._session = self._sandbox = None
+        session, sandbox, coming = self._session, self._sandbox, self._coming
+        self._session = self._sandbox = self._coming = None
         if session is not None:
             session.close()
-        if sandbox is not None:
-            sandbox.close()
+        with coming or contextlib.nullcontext():
+            if sandbox is not None:
+                sandbox.close()
 
     def _act(self, session: Session, action: Action, *, complaint: str) -> Observation:
         """Carry out one action; a shell that ends meanwhile is an observation."""
@@ -572,7 +583,11 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
     def _judge(self, sandbox: Sandbox, *, failed: bool) -> Verdict:
         now = self._now
         judge = self._validator or open_validator(
-            now, grading=self._grading, agent_failed=failed, in_steps=bool(self._task.steps)
+            now,
+            grading=self._grading,
+            agent_failed=failed,
+            in_steps=bool(self._task.steps),
+            coming=self._coming,
         )
         return judge.judge(sandbox, now, runtime=self._runtime)
 

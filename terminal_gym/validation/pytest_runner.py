@@ -11,12 +11,14 @@ integrity flag), and code that a test imports can forge its own outcome.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
 import time
 import uuid
 from dataclasses import replace
+from typing import Any
 
 from terminal_gym.errors import (
     OversizedArchive,
@@ -31,6 +33,7 @@ from terminal_gym.tasks.task import Mode, Task
 from terminal_gym.trusted_runtime.orders import JudgeOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
 from terminal_gym.validation import artifacts, integrity
+from terminal_gym.validation.fresh import Coming, Fresh
 from terminal_gym.validation.report import Decision, Report, decide, parsed
 from terminal_gym.validation.signed import asked
 from terminal_gym.validation.verdict import Verdict
@@ -44,19 +47,21 @@ class PytestValidator:
 
     Args:
         stops: Whether the agent's machine is stopped in the end where the mode lets it run, `live`.
+        coming: A judge made before, by `ahead`; it serves once. The caller closes it, used or not.
     """
 
-    def __init__(self, *, stops: bool = True):
-        self._stops = stops
+    def __init__(self, *, stops: bool = True, coming: Coming | None = None):
+        self._stops, self._coming = stops, coming
 
     def judge(self, sandbox: Sandbox, task: Task, *, runtime: Runtime) -> Verdict:
         """Stop `sandbox` and return the verdict on what it holds; see `Validator`."""
         began = time.monotonic()
+        coming, self._coming = self._coming, None
         expected = expected_ids(task, runtime)
         mode = _mode_here(task, runtime)
         for attempt in range(1 + _RETRIES):
             try:
-                decision, flags, tail = _judged(sandbox, task, runtime, mode, expected)
+                decision, flags, tail = _judged(sandbox, task, runtime, mode, expected, coming)
             except artifacts.BadArtifact as error:
                 decision, flags, tail = Decision("failed", f"agent_fault: artifact_bad: {error}"), (), ""
             except OversizedArchive as error:
@@ -64,6 +69,7 @@ class PytestValidator:
             except SandboxError as error:
                 last = attempt == _RETRIES
                 decision, flags, tail = _blamed(error, sandbox, task, runtime, expected, last=last)
+            coming = None  # it is used up
             if decision.status != "broken":
                 break
         if self._stops:
@@ -79,6 +85,16 @@ class PytestValidator:
             trusted_tree().hash,
             tail,
         )
+
+
+def ahead(task: Task, runtime: Runtime) -> Coming | None:
+    """Begin to make the judge of an episode that has not ended.
+
+    None where the task's mode has none on a machine of its own, and for a task whose format brings its own judge.
+    """
+    if task.script is not None or _mode_here(task, runtime) != "artifacts":
+        return None
+    return Coming(functools.partial(_fresh, task, runtime))
 
 
 def expected_ids(task: Task, runtime: Runtime) -> tuple[str, ...]:
@@ -115,15 +131,20 @@ def expected_ids(task: Task, runtime: Runtime) -> tuple[str, ...]:
 
 
 def _judged(
-    sandbox: Sandbox, task: Task, runtime: Runtime, mode: Mode, expected: tuple[str, ...]
+    sandbox: Sandbox,
+    task: Task,
+    runtime: Runtime,
+    mode: Mode,
+    expected: tuple[str, ...],
+    coming: Coming | None,
 ) -> tuple[Decision, tuple[str, ...], str]:
     """Return the decision, the integrity flags and the end of the validator's output."""
     if mode == "live":
-        decision, report = _in_fresh(task, runtime, expected, b"", beside=sandbox)
-        return decision, (*_flags(report, task), "live"), _tail(report)
-    sandbox.stop()
-    _gate(sandbox, task)
+        with _fresh(task, runtime, beside=sandbox) as judge:
+            return _asked(judge, task, expected, b"", "live")
     if mode == "restart":
+        sandbox.stop()
+        _gate(sandbox, task)
         flags = _changes(sandbox)
         canary = secrets.token_hex(16)
         report = _run(sandbox, _orders(task, canary=canary), task, b"")
@@ -132,28 +153,34 @@ def _judged(
             (*_flags(report, task), *flags),
             _tail(report),
         )
-    read = (
-        (path, sandbox.read_archive(path, limit_bytes=artifacts.LIMIT_BYTES))
-        for path in task.validator.artifacts
-    )
-    crossed = artifacts.filtered(read)
-    decision, report = _in_fresh(task, runtime, expected, crossed.tar)
-    dropped = tuple(f"dropped {path}" for path in crossed.dropped[:20])
-    return decision, (*_flags(report, task), *dropped), _tail(report)
+    with coming or Coming(functools.partial(_fresh, task, runtime)) as judge:
+        sandbox.stop()
+        _gate(sandbox, task)
+        read = (
+            (path, sandbox.read_archive(path, limit_bytes=artifacts.LIMIT_BYTES))
+            for path in task.validator.artifacts
+        )
+        crossed = artifacts.filtered(read)
+        dropped = tuple(f"dropped {path}" for path in crossed.dropped[:20])
+        return _asked(judge.get(), task, expected, crossed.tar, *dropped)
 
 
-def _in_fresh(
-    task: Task, runtime: Runtime, expected: tuple[str, ...], crossed: bytes, *, beside: Sandbox | None = None
-) -> tuple[Decision, Report | None]:
-    """Judge in a new sandbox of the pristine image."""
+def _fresh(task: Task, runtime: Runtime, *, beside: Sandbox | None = None) -> Fresh:
+    """Return a judge in a new sandbox of the pristine image, for what an agent leaves, or `beside` one that lives."""
     name = f"judge-{beside.name if beside else uuid.uuid4().hex[:12]}"
-    canary = secrets.token_hex(16)
     spec = _judge_spec(task, name, share_network_of=beside.name if beside else None)
-    with runtime.start(spec) as pristine:
-        # What the image ships at a declared path is not what the agent left there.
-        orders = _orders(task, canary=canary, clear=() if beside else task.validator.artifacts)
-        report = _run(pristine, orders, task, crossed)
-    return decide(report, expected=expected, canary=canary), report
+    # What the image ships at a declared path is not what the agent left there.
+    clear = () if beside else task.validator.artifacts
+    orders = _orders(task, canary=secrets.token_hex(16), clear=clear)
+    return Fresh.booted(runtime.start(spec), orders)
+
+
+def _asked(
+    fresh: Fresh, task: Task, expected: tuple[str, ...], crossed: bytes, *flags: str
+) -> tuple[Decision, tuple[str, ...], str]:
+    report = _parsed(fresh.sandbox, fresh.judge.ask(tests=_tests(task), artifacts=crossed))
+    decision = decide(report, expected=expected, canary=fresh.canary)
+    return decision, (*_flags(report, task), *flags), _tail(report)
 
 
 def _judge_spec(task: Task, name: str, *, share_network_of: str | None = None) -> SandboxSpec:
@@ -177,8 +204,14 @@ def _orders(task: Task, *, canary: str, clear: tuple[str, ...] = ()) -> JudgeOrd
 
 def _run(sandbox: Sandbox, orders: JudgeOrders, task: Task, crossed: bytes) -> Report | None:
     """Boot `sandbox` with judging orders; returns the signed report, None where none came."""
-    tests = artifacts.pack_tests(task.validator.tests, own_conftest=task.validator.own_conftest)
-    document = asked(sandbox, orders, tests=tests, artifacts=crossed)
+    return _parsed(sandbox, asked(sandbox, orders, tests=_tests(task), artifacts=crossed))
+
+
+def _tests(task: Task) -> bytes:
+    return artifacts.pack_tests(task.validator.tests, own_conftest=task.validator.own_conftest)
+
+
+def _parsed(sandbox: Sandbox, document: dict[str, Any] | None) -> Report | None:
     if document is None:
         sandbox.written_bytes()  # raises where the whole machine is gone: that silence is not the agent's
         return None
@@ -207,7 +240,8 @@ def _blamed(
     if not isinstance(error, StartFailed):
         return broken, (), ""
     try:
-        _in_fresh(task, runtime, expected, b"")
+        with _fresh(task, runtime) as judge:
+            _asked(judge, task, expected, b"")
         sandbox.written_bytes()  # the daemon still knows it: it is there, and does not start
     except SandboxError:
         return broken, (), ""

@@ -20,33 +20,53 @@ _STREAM_CAP = 64 * 1024 * 1024
 _CHUNK = 131_072
 
 
+class Judge:
+    """A sandbox whose PID 1 has its orders, and waits for what it is to judge.
+
+    It holds no test and no key yet; its child imports pytest meanwhile.
+
+    Args:
+        sandbox: Not booted; the caller closes it.
+
+    Raises:
+        SandboxError: The machine does not boot.
+    """
+
+    def __init__(self, sandbox: Sandbox, orders: JudgeOrders | ScriptOrders):
+        self._sandbox, self._orders = sandbox, orders
+        self._console = sandbox.boot(orders, rows=24, cols=80)
+
+    def ask(self, *, tests: bytes, artifacts: bytes = b"") -> dict[str, Any] | None:
+        """Return the signed report, None where none came. The sandbox is stopped afterwards.
+
+        Args:
+            tests: A tar of the tests.
+            artifacts: A tar of what crosses from the agent's machine.
+
+        Raises:
+            SandboxError: The machine is lost: also where PID 1 or its terminal was, from outside.
+        """
+        key, name = secrets.token_bytes(32), self._sandbox.name
+        try:
+            for line in (base64.b64encode(tests), base64.b64encode(artifacts), key.hex().encode()):
+                send_all(self._console.stream, line + b"\n")
+            report, ended = _awaited(self._console, key, time.monotonic() + self._orders.timeout_s + _GRACE_S)
+            if report is None and (why := self._console.lost(ended=ended)):
+                raise SandboxLost(f"the judge in {name} gave no verdict: {why}")
+            return report
+        except OSError as error:
+            if isinstance(error, SandboxError):
+                raise
+            raise SandboxLost(f"the judge in {name} cannot be spoken to: {error}") from error
+        finally:
+            self._sandbox.stop()
+
+
 def asked(
     sandbox: Sandbox, orders: JudgeOrders | ScriptOrders, *, tests: bytes, artifacts: bytes = b""
 ) -> dict[str, Any] | None:
-    """Boot `sandbox` with `orders`; returns the signed report, None where none came. It is stopped afterwards.
-
-    Args:
-        tests: A tar of the tests.
-        artifacts: A tar of what crosses from the agent's machine.
-
-    Raises:
-        SandboxError: The machine does not boot, or is lost: also where PID 1 or its terminal was, from outside.
-    """
-    key = secrets.token_bytes(32)
-    console = sandbox.boot(orders, rows=24, cols=80)
-    try:
-        for line in (base64.b64encode(tests), base64.b64encode(artifacts), key.hex().encode()):
-            send_all(console.stream, line + b"\n")
-        report, ended = _awaited(console, key, time.monotonic() + orders.timeout_s + _GRACE_S)
-        if report is None and (why := console.lost(ended=ended)):
-            raise SandboxLost(f"the judge in {sandbox.name} gave no verdict: {why}")
-        return report
-    except OSError as error:
-        if isinstance(error, SandboxError):
-            raise
-        raise SandboxLost(f"the judge in {sandbox.name} cannot be spoken to: {error}") from error
-    finally:
-        sandbox.stop()
+    """Boot `sandbox` with `orders` and ask it at once; see `Judge`."""
+    return Judge(sandbox, orders).ask(tests=tests, artifacts=artifacts)
 
 
 def _awaited(console: Console, key: bytes, until: float) -> tuple[dict[str, Any] | None, bool]:
