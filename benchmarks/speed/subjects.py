@@ -45,6 +45,6 @@ def timed(
     return opened
 
 
-def environment(runtime: str, *, step_s: float = 30.0) -> TerminalEnv:
+def environment(runtime: str, *, step_s: float = 30.0, judge_ahead: bool = False) -> TerminalEnv:
     """Return an environment on the benchmark's task, not reset yet."""
-    return TerminalEnv(TASK, runtime=runtime, step_s=step_s)
+    return TerminalEnv(TASK, runtime=runtime, step_s=step_s, judge_ahead=judge_ahead)

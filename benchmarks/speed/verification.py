@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from benchmarks.speed.clock import Measured, interleave, milliseconds
 from benchmarks.speed.subjects import TASK, environment
 from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV
 
+_THINKING_S = 1.0  # of an agent, between its first prompt and its last action
 _BARE = f"import sys; sys.path.append('{GUEST}/site'); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
 def measure(runtime: str, *, repeats: int) -> dict[str, Measured]:
-    """Return bare pytest, run as a helper in a live sandbox, and a whole judgement in the task's mode."""
+    """Return bare pytest, run as a helper in a live sandbox, and a whole judgement: cold, and by a judge made ahead."""
 
     def bare() -> float:
         env = environment(runtime)
@@ -28,14 +30,21 @@ def measure(runtime: str, *, repeats: int) -> dict[str, Measured]:
         finally:
             env.close()
 
-    def ours() -> float:
-        env = environment(runtime)
+    def ours(judge_ahead: bool) -> float:
+        env = environment(runtime, judge_ahead=judge_ahead)
         try:
             env.reset()
+            if judge_ahead:
+                time.sleep(_THINKING_S)
             env.step("<submit>")
             assert env.verdict is not None
             return env.verdict.seconds * 1e3
         finally:
             env.close()
 
-    return interleave({"floor": bare, "verdict": ours}, unit="ms", repeats=repeats)
+    contenders = {
+        "floor": bare,
+        "verdict": lambda: ours(False),
+        "verdict, judge made ahead": lambda: ours(True),
+    }
+    return interleave(contenders, unit="ms", repeats=repeats)

@@ -31,7 +31,7 @@ from terminal_gym.errors import (
     UsageError,
     ValidatorBroken,
 )
-from terminal_gym.sandbox.base import Runtime, Sandbox, shared_runtime
+from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec, shared_runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.tasks.task import Limits, Task
 from terminal_gym.trajectory.record import Action
@@ -480,6 +480,86 @@ def test_a_real_episode(any_runtime: Runtime, hello: Task) -> None:
         assert (reward, terminated, info["status"]) == (1.0, True, "passed"), info
         env.reset()
         assert env.step(SUBMIT)[1] == 0.0
+
+
+@pytest.fixture
+def judges(any_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was started beside the agents' machines, in order."""
+    started: list[str] = []
+    start = any_runtime.start
+
+    def noted(spec: SandboxSpec) -> Sandbox:
+        if spec.name.startswith("judge-"):
+            started.append(spec.name)
+        return start(spec)
+
+    monkeypatch.setattr(any_runtime, "start", noted)
+    return started
+
+
+def test_a_judge_made_ahead_serves_one_episode(any_runtime: Runtime, hello: Task, judges: list[str]) -> None:
+    with TerminalEnv(hello, runtime=any_runtime, action_mode="bash", judge_ahead=True) as env:
+        env.reset()
+        assert hello.solution is not None
+        env.step(str(hello.solution.script))
+        _, reward, _, _, info = env.step(SUBMIT)
+        assert (reward, info["status"], len(judges)) == (1.0, "passed", 1), info
+        env.reset()
+        assert env.step(SUBMIT)[1] == 0.0, "the second episode is judged by what the first one left"
+        env.reset()  # ends without a verdict: its judge goes all the same
+    assert len(judges) == 3
+    assert len(set(judges)) == 3
+
+
+def test_no_judge_is_made_ahead_of_a_verdict_on_the_agents_own_machine(
+    any_runtime: Runtime, hello: Task, judges: list[str]
+) -> None:
+    restarted = replace(hello, validator=replace(hello.validator, mode="restart", artifacts=()))
+    with TerminalEnv(restarted, runtime=any_runtime, judge_ahead=True) as env:
+        env.reset()
+        assert env.step(SUBMIT)[4]["status"] == "failed"
+    assert judges == []
+
+
+def test_a_judge_whose_machine_does_not_start_is_made_again(
+    any_runtime: Runtime, hello: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = any_runtime.start, list[str]()
+
+    def once_not(spec: SandboxSpec) -> Sandbox:
+        if spec.name.startswith("judge-") and not refused:
+            refused.append(spec.name)
+            raise StartFailed("no room just now")
+        return start(spec)
+
+    monkeypatch.setattr(any_runtime, "start", once_not)
+    with TerminalEnv(hello, runtime=any_runtime, judge_ahead=True) as env:
+        env.reset()
+        assert env.step(SUBMIT)[4]["status"] == "failed"
+    assert len(refused) == 1
+
+
+def test_a_judge_that_died_while_it_waited_is_made_again(
+    any_runtime: Runtime, hello: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, made = any_runtime.start, list[Sandbox]()
+
+    def kept(spec: SandboxSpec) -> Sandbox:
+        sandbox = start(spec)
+        if spec.name.startswith("judge-"):
+            made.append(sandbox)
+        return sandbox
+
+    monkeypatch.setattr(any_runtime, "start", kept)
+    with TerminalEnv(hello, runtime=any_runtime, judge_ahead=True, action_mode="bash") as env:
+        env.reset()
+        assert hello.solution is not None
+        env.step(str(hello.solution.script))
+        assert env._coming is not None
+        env._coming.get()
+        made[0].stop()  # as the kernel would, short of memory
+        _, reward, _, _, info = env.step(SUBMIT)
+        assert (reward, info["status"]) == (1.0, "passed"), info
 
 
 def test_a_real_shells_death_is_judged(any_runtime: Runtime, hello: Task) -> None:
