@@ -27,8 +27,9 @@ _NOT_COPIED = re.compile(
     r"__pycache__|tests?|idlelib|tkinter|turtledemo|turtle\.py|lib2to3|ensurepip|distutils|config-.*|pydoc_data"
     r"|site-packages|dist-packages|(site|user)customize\.py|.*\.pyc|.*\.pth|.*\.a"
     # `_ssl` and `_hashlib` read openssl.cnf, which may name a module to load; hashlib has its own algorithms.
-    # `nis` would bring in Kerberos, `_tkinter` X11.
-    r"|(_ssl|_hashlib|_tkinter|nis|ossaudiodev|_test.*|_xxtest.*|xxlimited.*|_ctypes_test)\..*"
+    # `nis` would bring in Kerberos, `_tkinter` X11. pytest imports `readline` where it can, which sets the locale of the
+    # environment and reads inputrc and terminfo.
+    r"|(_ssl|_hashlib|_tkinter|nis|readline|ossaudiodev|_test.*|_xxtest.*|xxlimited.*|_ctypes_test)\..*"
 )
 _LEXERS = {"__init__.py", "_mapping.py", "python.py", "diff.py"}  # what pytest colours; the others are 5 MB
 # dlopened by the C library itself: at pthread_exit, and for lookups before glibc 2.34.
@@ -199,11 +200,12 @@ def _libc_doors(code: bytes) -> bytes:
     code = _blank(code, b"/etc/nsswitch.conf")
     # Opened by every start of Python: a FIFO there would hang it. So its local time is UTC.
     code = _blank(code, b"/etc/localtime")
-    # A test may call setlocale: then these would be opened, and gconv's files name shared objects.
+    # A test may call setlocale: then these would be opened, and gconv's files name shared objects. The aliases of
+    # locales, which may be a FIFO, lie with the translations of messages.
     # And where there is no local time, `Universal` is opened in the folder of zones, which may be a FIFO as well.
     doors = (
         rb"(?<=\0)/usr/(?:lib[\w/.-]*/gconv(?:/gconv-modules\.cache)?|lib(?:64)?/locale(?:/locale-archive)?"
-        rb"|share/zoneinfo)(?=\0)"
+        rb"|share/(?:zoneinfo|locale))(?=\0)"
     )
     return re.sub(doors, _nowhere, code)
 
