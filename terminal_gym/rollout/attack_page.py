@@ -85,8 +85,8 @@ def page(suite: Suite, findings: Sequence[Finding]) -> str:
     missing = sum(len(keys_of(case)) for case in suite.cases()) - len(findings)
     if missing:
         lines.append(
-            f"**Not counted above: {missing} cases** that were not played yet, or not again since they were paid or "
-            "broken and something was mended for them. `locked-files` on docker is known to break verdicts and is open."
+            f"**Not counted above: {missing} cases** that were not played yet, or not again since something was mended "
+            "for them."
         )
     family = ""
     for attack in suite.attacks:

@@ -46,12 +46,12 @@ from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.engine import CALL_S, Engine
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
 from terminal_gym.sandbox.handshake import shake_hands
-from terminal_gym.sandbox.isolation import SPEC_LABEL, container_name
+from terminal_gym.sandbox.isolation import NAME_LABEL, SPEC_LABEL, container_name
 from terminal_gym.sandbox.line import Line
-from terminal_gym.sandbox.reaper import LABEL, is_orphan
+from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.orders import Orders
-from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
+from terminal_gym.trusted_runtime.tree import GUEST, empty_beside, trusted_tree
 
 _END_S = 2  # seconds that PID 1 gets to kill everything
 _GO_MODE_LINK = 1 << 27  # os.ModeSymlink in a path's status
@@ -85,6 +85,7 @@ class Docker:
         self.snapshots = committed.Shelf(self.engine)
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self.own_views = True  # of the trusted tree; False once the Engine could not mount one
         self._volume = ""  # holds the trusted tree, on an Engine that cannot see this machine's files
         self.starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._reaped = False
@@ -207,9 +208,14 @@ class Docker:
     def _create(self, spec: SandboxSpec, image: Image) -> str:
         """Return the new container's id; asked again after a lost reply or an error of the daemon's own."""
         name = container_name(spec.name)
-        tree = self._tree_source(image)
         settings = isolation.settings(
-            self.engine, spec, image, tree=tree, ulimits=self._own_ulimits(), oci_runtime=self.oci_runtime
+            self.engine,
+            spec,
+            image,
+            tree=self._tree_source(image),
+            beside=self._beside_tree(),
+            ulimits=self._own_ulimits(),
+            oci_runtime=self.oci_runtime,
         )
         for tries_left in (2, 1, 0):
             try:
@@ -258,6 +264,13 @@ class Docker:
             if not self._volume:
                 self._volume = images.tree_volume(self.engine, tree, image.digest)
         return self._volume
+
+    def _beside_tree(self) -> str:
+        """An empty folder for views of the tree, "" where containers share it: elsewhere, or without overlays."""
+        path = str(trusted_tree().path)
+        if not (self.engine.is_local and self.own_views) or any(sign in path for sign in ":,\\"):
+            return ""
+        return str(empty_beside(trusted_tree()))
 
     def reap(self) -> tuple[str, ...]:
         """Remove containers, snapshots, networks and volumes whose owner is dead; returns their names."""
@@ -358,8 +371,9 @@ class Container:
         self._ran, self._keeps_shell = True, orders.kind == "shell"
         try:
             with self._runtime.starts, self._engine.calling("start", sandbox=self.name):
-                self._line = line = Line(self._engine, self.id, self.name)
+                self._line = Line(self._engine, self.id, self.name)
                 self._start()
+                line = self._line
                 line.resize(rows, cols)
             shake_hands(line.stream, orders, deadline_s=deadline_s)
         except BaseException:
@@ -396,7 +410,20 @@ class Container:
         except NotFound:
             raise SandboxLost(f"the container of {self.name} is gone") from None
         except APIError as error:  # e.g. the agent left a file where a mount point must be
+            if self._runtime.own_views and "failed to mount local volume" in str(error.explanation):
+                self._share_the_tree()
+                return
             raise StartFailed(f"{self.name} does not start: {error.explanation or error}") from error
+
+    def _share_the_tree(self) -> None:
+        """Begin again with the tree itself: this Engine's machine cannot lay an overlay over it."""
+        self._runtime.own_views = False
+        self._hang_up()
+        remove(self._engine, self.id)
+        image = self.image if self._snapshot is None else replace(self.image, digest=self._snapshot.id)
+        self.id = self._runtime._create(self.spec, image)
+        self._line = Line(self._engine, self.id, self.name)
+        self._start()
 
     def run(
         self,
@@ -541,13 +568,21 @@ class Container:
             return
         self._hang_up()
         with self._engine.calling("remove", sandbox=self.name):
-            remove(self._engine, self.id)
+            if not remove(self._engine, self.id):
+                self._remove_view()
         if self._beside is not None:
             self._beside.close()
         self._closed = True
         self._runtime._forget(self.name)
         if self._snapshot is not None:
             self._snapshot.left_by(self.name)
+
+    def _remove_view(self) -> None:
+        """Remove its view of the trusted tree, which stays where somebody else removed the container alone."""
+        mine = {"label": [f"{NAME_LABEL}={self.name}", f"{LABEL}={current_owner()}"]}
+        for volume in self._engine.client.volumes(filters=mine).get("Volumes") or []:
+            with contextlib.suppress(APIError):
+                self._engine.client.remove_volume(volume["Name"], force=True)
 
     def _hang_up(self) -> None:
         if self._line is not None:
@@ -563,21 +598,22 @@ class Container:
         self.close()
 
 
-def remove(engine: Engine, id: str) -> None:
-    """Kill and remove a container with its volumes; returns once it is gone, whoever removed it."""
+def remove(engine: Engine, id: str) -> bool:
+    """Kill and remove a container with its volumes; returns once it is gone, False where somebody else removed it."""
     for tries_left in (2, 1, 0):
         try:
             engine.client.remove_container(id, force=True, v=True)
-            return
+            return True
         except NotFound:
-            return
+            return False
         except APIError as error:
             if error.status_code == 409:  # somebody else's removal is under way
                 with contextlib.suppress(NotFound):
                     engine.client.wait(id, timeout=engine.call_s, condition="removed")
-                return
+                return False
             if not tries_left:
                 raise
+    return False
 
 
 def _stat_of(answer: requests.Response) -> dict[str, Any]:

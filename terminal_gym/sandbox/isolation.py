@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from docker.types import Healthcheck, LogConfig, Ulimit
+from docker.types import DriverConfig, Healthcheck, LogConfig, Mount, Ulimit
 
 from terminal_gym.sandbox.base import Image, SandboxSpec
 from terminal_gym.sandbox.engine import Engine
@@ -38,6 +38,7 @@ def settings(
     image: Image,
     *,
     tree: str,
+    beside: str = "",
     ulimits: Sequence[Ulimit] = (),
     oci_runtime: str = "",
 ) -> dict[str, Any]:
@@ -45,6 +46,8 @@ def settings(
 
     Args:
         tree: Folder on the engine's machine, or volume, that holds the trusted tree.
+        beside: An empty folder on the engine's machine. With it the container gets a view of its own of `tree`;
+            without, all containers share its files, and may take leases and locks that the others wait for.
         ulimits: More of them, for one kind of engine.
         oci_runtime: As registered with the engine; "": its default.
     """
@@ -60,7 +63,8 @@ def settings(
     disk = limits.disk_mb * 1024 * 1024
     fingerprint = hashlib.sha256(repr((spec, image.digest, oci_runtime)).encode()).hexdigest()
     host = client.create_host_config(
-        binds=[f"{tree}:{GUEST}:ro"],
+        binds=None if beside else [f"{tree}:{GUEST}:ro"],
+        mounts=[_own_view(spec, tree, beside)] if beside else None,
         cap_drop=["ALL"],
         cap_add=list(CAPABILITIES),
         security_opt=["no-new-privileges:true"] if spec.no_new_privileges else [],
@@ -102,6 +106,14 @@ def settings(
         hostname=None if spec.share_network_of else "sandbox",
     )
     return config
+
+
+def _own_view(spec: SandboxSpec, tree: str, beside: str) -> Mount:
+    """A volume without a name, which goes with its container: an overlay without a layer that can be written to."""
+    options = {"type": "overlay", "device": "overlay", "o": f"ro,lowerdir={tree}:{beside}"}
+    labels = {LABEL: str(current_owner()), NAME_LABEL: spec.name}
+    driver = DriverConfig("local", options)
+    return Mount(GUEST, None, type="volume", no_copy=True, labels=labels, driver_config=driver)
 
 
 def container_name(name: str) -> str:

@@ -27,8 +27,8 @@ _NOT_COPIED = re.compile(
     r"__pycache__|tests?|idlelib|tkinter|turtledemo|turtle\.py|lib2to3|ensurepip|distutils|config-.*|pydoc_data"
     r"|site-packages|dist-packages|(site|user)customize\.py|.*\.pyc|.*\.pth|.*\.a"
     # `_ssl` and `_hashlib` read openssl.cnf, which may name a module to load; hashlib has its own algorithms.
-    # `nis` would bring in Kerberos, `_tkinter` X11. pytest imports `readline` where it can, which sets the locale of the
-    # environment and reads inputrc and terminfo.
+    # `nis` would bring in Kerberos, `_tkinter` X11. pytest imports `readline` where it can, which sets the locale of
+    # the environment and reads inputrc and terminfo.
     r"|(_ssl|_hashlib|_tkinter|nis|readline|ossaudiodev|_test.*|_xxtest.*|xxlimited.*|_ctypes_test)\..*"
 )
 _LEXERS = {"__init__.py", "_mapping.py", "python.py", "diff.py"}  # what pytest colours; the others are 5 MB

@@ -52,6 +52,13 @@ class TrustedTree:
     hash: str  # sha256 over names, modes and contents; every verdict carries it
 
 
+def empty_beside(tree: TrustedTree) -> Path:
+    """Return an empty folder next to the tree: the second layer that an overlay wants."""
+    folder = tree.path.with_name(f"{tree.path.name}.empty")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @functools.cache
 def trusted_tree() -> TrustedTree:
     """Return this machine's tree; the first call after an upgrade builds it (seconds), later ones look it up.

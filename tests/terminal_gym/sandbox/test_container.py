@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import tarfile
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -262,3 +267,53 @@ def test_what_cannot_be_pulled_is_missing(docker: Docker, tmp_path: Path) -> Non
     (tmp_path / "Dockerfile").write_text("FROM 127.0.0.1:1/tgym-test/none:1\n")
     with pytest.raises(ImageMissing, match="tgym-test/none"):
         docker.build(ImageRecipe("tgym-test/on-nothing:1", tmp_path))
+
+
+_LEASES = b"""
+import fcntl, os, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+kept = []
+for at, _, names in os.walk("/tg/lib/python3.11"):
+    for name in names:
+        fd = os.open(f"{at}/{name}", os.O_RDONLY)
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            kept.append(fd)
+        except OSError:
+            os.close(fd)
+os.write(1, b"%d leases" % len(kept))
+time.sleep(600)
+"""
+
+
+def test_leases_on_the_trusted_tree_hold_up_nobody_else(docker: Docker, spec: SandboxSpec) -> None:
+    """Whoever opens a leased file waits until the lease is given back, or for fs.lease-break-time: 45 seconds."""
+    with docker.start(spec) as sandbox:
+        stream = sandbox.boot(ORDERS).stream
+        sandbox.write_archive(tar_of("tmp/lease.py", _LEASES))
+        stream.send(b"/tg/bin/python3 -I -S -B /tmp/lease.py\n")
+        stream.expect(rb"(\d+) leases", timeout=20)
+        assert int(stream.match[1]) > 100
+        began = time.monotonic()
+        with docker.start(replace(spec, name=f"{spec.name}-neighbour")) as neighbour:
+            neighbour.boot(ORDERS)
+            assert time.monotonic() - began < 15.0
+
+
+def tar_of(name: str, body: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(body)
+        tar.addfile(entry, io.BytesIO(body))
+    return made.getvalue()
+
+
+def test_an_engine_that_lays_no_overlay_is_given_the_tree_itself(
+    docker: Docker, spec: SandboxSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("terminal_gym.sandbox.container.empty_beside", lambda tree: "/nonexistent/empty")
+    with closing(Docker()) as runtime, runtime.start(spec) as sandbox:
+        sandbox.boot(ORDERS)
+        assert sandbox.run(["true"], timeout_s=10.0).exit_code == 0
+        assert not runtime.own_views
