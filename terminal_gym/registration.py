@@ -43,9 +43,14 @@ def register(path_or_id: str | Path, namespace: str = NAMESPACE) -> list[str]:
     if is_task_folder(folder):
         folder = folder if NAME.fullmatch(folder.name) else folder.resolve()
         return [_insert(f"{namespace}/{folder.name}", str(folder))]
+    if folder.exists() and (large := open_catalogue(folder, namespace=namespace)).is_longer_than(EAGER_ROWS):
+        one = folder / next(iter(large.rows.values())).path
+        raise BadSetting(
+            f"{folder} holds more than {EAGER_ROWS} tasks. Register the folder of one, such as {one}."
+        )
     if folder.exists() and (rows := (catalogue := open_catalogue(folder, namespace=namespace)).rows):
         return [_insert(id, f"{catalogue.folder}/{row.path}") for id, row in rows.items()]
-    known = [id for catalogue in installed() for id in catalogue.rows]
+    known = [id for catalogue in installed() for id in catalogue.near(str(path_or_id))]
     raise UnknownName("task, task folder or catalogue", str(path_or_id), known=known)
 
 

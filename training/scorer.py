@@ -42,13 +42,14 @@ class Attempts:
 
 
 def read_attempts(work: Path) -> Attempts:
-    """Return the repositories of a pipeline that were scored and whose build was tried.
+    """Return the repositories of a pipeline that were scored and whose build was tried; not where the network failed.
 
     Raises:
         BadSetting: There are fewer than ten of either outcome.
         ForgedRecord: A table is not what was written.
     """
-    labels = {row["key"]: bool(row["kept"]) for row in read_lines(work / "build.jsonl").rows}
+    tries = [row for row in read_lines(work / "build.jsonl").rows if row["reason"] != "network"]
+    labels = {row["key"]: bool(row["kept"]) for row in tries}
     rows = [
         row for row in read_lines(work / "score.jsonl").rows if row["key"] in labels and row.get("features")
     ]

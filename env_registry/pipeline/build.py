@@ -2,7 +2,9 @@
 
 The build runs in a sandbox over the system's toolchain image, as an ordinary user, within bounds of time, memory,
 processors, processes and disk. What it left in /app is taken out as a tar and laid over the same toolchain image: that
-is the repository's image. Rejections: no-build-system, build-failed, build-timeout, disk-full, smoke-failed, too-large.
+is the repository's image.
+
+Rejections: no-build-system, build-failed, network, build-timeout, disk-full, smoke-failed, too-large.
 
 WORK/logs/<slug>.log     the whole log, up to a megabyte
 WORK/images/<slug>/      Dockerfile and app.tar: the image's recipe
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import tarfile
 import threading
@@ -35,8 +38,19 @@ from terminal_gym.trusted_runtime.orders import ShellOrders
 USER = 61_000  # who builds
 _LOG = 1 << 20
 _WATCH_S = 1.0
-_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt"  # of the image: node brings its own and looks at no other
+# Of the image: pip and node bring their own and look at no other.
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_TRUST = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CURL_CA_BUNDLE",
+)
+_UNREACHABLE = re.compile(
+    rb"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT|name resolution|resolve host|EAI_AGAIN|ECONNREFUSED|ECONNRESET"
+    rb"|ETIMEDOUT|Network is unreachable|Connection timed out|Could not transfer artifact|dial tcp"
 )
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -148,7 +162,7 @@ class Builder:
             "HOME": "/tmp",
             "LANG": "C.UTF-8",
             "CI": "1",
-            "NODE_EXTRA_CA_CERTS": _CERTIFICATES,
+            **dict.fromkeys(_TRUST, _CERTIFICATES),
         }
         env |= {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         try:
@@ -165,9 +179,11 @@ class Builder:
         if ran.timed_out:
             return Tried("build-timeout", f"not done after {timeout_s:.0f} s", log)
         if ran.exit_code:
-            return Tried(
-                "build-failed", f"exit code {ran.exit_code}: {log[-800:].decode('utf-8', 'replace')}", log
-            )
+            reason = (
+                "network" if _UNREACHABLE.search(log) else "build-failed"
+            )  # the former says nothing of the code
+            found = f"exit code {ran.exit_code}: {log[-800:].decode('utf-8', 'replace')}"
+            return Tried(reason, found, log)
         return Tried("", "", log)
 
     def _image(self, name: str, base: str, archive: bytes) -> ImageRecipe:

@@ -86,6 +86,16 @@ def funnel_(
     show_table("", ["stage", "in", "kept", "rejected"], cells)
 
 
+@app.command("publish")
+def publish_(
+    config: Config, out: Annotated[Path, typer.Option(help="The catalogue and data set, a new folder.")]
+) -> None:
+    """Write what was accepted as a catalogue folder that `datasets` loads as well."""
+    from env_registry.pipeline.publish import publish
+
+    show(f"{publish(read_settings(config), out)} instances: {out}")
+
+
 def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool) -> None:
     settings: Settings = read_settings(config)
 

@@ -3,7 +3,7 @@
 One row of the index is one JSON object: `id` (name within the namespace) and `path` (task folder, relative to
 the index) are needed, `namespace` defaults to "TerminalTraj"; every other key is a label (domain, difficulty,
 split, image …) that can be listed without opening the task. A folder without an index is a catalogue of the task
-folders directly in it.
+folders directly in it. An `index.sqlite` counts before an `index.jsonl` and is not read at once: for millions of tasks.
 
 Installed catalogues are found in the entry-point group `terminal_gym.catalogues`; each value names a folder, as
 a Path or a function that returns one.
@@ -15,13 +15,15 @@ import functools
 import json
 import pkgutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terminal_gym.errors import BadTaskFormat, UnknownName
+from terminal_gym.tasks import big_index
+from terminal_gym.tasks.big_index import BigIndex
 from terminal_gym.tasks.task import NAME, TaskRef
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Catalogue:
         Raises:
             BadTaskFormat: A line is not a row; names the line.
         """
+        if (big := self._big) is not None:
+            return _Rows(big)
         index = self.folder / "index.jsonl"
         if not index.is_file():
             return {str(row.ref): row for row in self._found()}
@@ -68,8 +72,19 @@ class Catalogue:
 
     def is_longer_than(self, rows: int) -> bool:
         """Whether the index has more lines than `rows`; counts them without reading them."""
+        if self._big is not None:
+            return len(self._big) > rows
         index = self.folder / "index.jsonl"
         return index.is_file() and index.read_bytes().count(b"\n") > rows
+
+    def near(self, id: str) -> Collection[str]:
+        """Return the ids that a mistyped one is compared with: every one, or of a large catalogue those beside it."""
+        return self.rows if self._big is None else self._big.near(id)
+
+    @functools.cached_property
+    def _big(self) -> BigIndex | None:
+        path = self.folder / big_index.FILE
+        return BigIndex(path) if path.is_file() else None
 
     def path(self, row: Row) -> Path:
         """Return the folder of one of its tasks."""
@@ -83,7 +98,7 @@ class Catalogue:
             BadTaskFormat: Its folder cannot be read.
         """
         if id not in self.rows:
-            raise UnknownName("task", id, known=self.rows, advice=f"Looked in {self.folder}.")
+            raise UnknownName("task", id, known=self.near(id), advice=f"Looked in {self.folder}.")
         return replace(read_folder(self.path(self.rows[id])), ref=self.rows[id].ref)
 
     def _found(self) -> Iterator[Row]:
@@ -113,6 +128,24 @@ class Catalogue:
         if path.startswith("/") or ".." in path.split("/"):
             raise BadTaskFormat(index, f"{path!r} leads out", "Keep tasks inside.", line=number, field="path")
         return Row(TaskRef(str(cells.pop("namespace", self.namespace)), name), path, cells)
+
+
+class _Rows(Mapping[str, Row]):
+    """The rows of a large index, each made when it is asked for."""
+
+    def __init__(self, index: BigIndex):
+        self._index = index
+
+    def __getitem__(self, id: str) -> Row:
+        path, labels = self._index[id]
+        namespace, _, name = id.rpartition("/")
+        return Row(TaskRef(namespace, name), path, labels)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
 
 
 def read_folder(folder: Path, *, namespace: str = NAMESPACE) -> Task:
@@ -194,7 +227,9 @@ def find_task(task: str | Path, *, namespace: str = NAMESPACE) -> Task:
     if is_task_folder(Path(task)):
         return read_folder(Path(task), namespace=namespace)
     known = [
-        id if "/" in task else id.partition("/")[2] for catalogue in installed() for id in catalogue.rows
+        id if "/" in task else id.partition("/")[2]
+        for catalogue in installed()
+        for id in catalogue.near(task)
     ]
     raise UnknownName("task", task, known=known, advice="A path to a task folder starts with ./ or /.")
 

@@ -12,6 +12,7 @@ from kit.chat_server import ChatServer
 from kit.repositories import make_image, repository
 from typer.testing import CliRunner
 
+from env_registry import store
 from env_registry.pipeline.accept import Acceptor
 from env_registry.pipeline.build import Builder
 from env_registry.pipeline.cli import app
@@ -21,7 +22,8 @@ from env_registry.pipeline.run import funnel, run
 from env_registry.pipeline.settings import Accept, Build, Generate, Settings
 from env_registry.pipeline.stage import Rejected, Row, Table
 from terminal_gym.sandbox.base import Runtime
-from terminal_gym.tasks.catalogue import read_folder
+from terminal_gym.tasks.catalogue import Catalogue, read_folder
+from terminal_gym.tasks.manifest import read_manifest
 
 pytestmark = pytest.mark.docker
 
@@ -67,13 +69,14 @@ def built(settings: Settings, runtime: Runtime) -> Row:
     ("recipe", "reason"),
     [
         ("exit 3", "build-failed"),
+        ("echo 'curl: (6) Could not resolve host: a.example' >&2; exit 6", "network"),
         ("cat /dev/zero > /app/zeros", "build-failed disk-full"),
         ("n=0; while n=$((n+1)); do head -c 8000000 /dev/zero > /app/$n; done", "disk-full"),
         ("bomb() { bomb | bomb & }; bomb; sleep 60", "build-failed build-timeout"),
         ("while true; do echo; sleep 1; done", "build-timeout"),
         ("ln -s / /app/all; rm -rf /app/Makefile /etc/passwd", "build-failed smoke-failed"),
     ],
-    ids=["fails", "one-big-file", "fills-the-disk", "fork-bomb", "hangs", "deletes"],
+    ids=["fails", "no-network", "one-big-file", "fills-the-disk", "fork-bomb", "hangs", "deletes"],
 )
 def test_a_hostile_build_is_ended_and_named(
     settings: Settings, docker_runtime: Runtime, tmp_path: Path, recipe: str, reason: str
@@ -109,8 +112,32 @@ def test_from_a_repository_to_accepted_instances(
     again = CliRunner().invoke(app, ["run", "--config", str(config), "--quiet"])
     assert again.exit_code == 0
     assert (settings.work / "accept.jsonl").read_bytes() == before
+    published(config, tmp_path / "out")
     shown = json.loads(CliRunner().invoke(app, ["funnel", "--config", str(config), "--json"]).output)
     assert shown["generate"]["rejected"] == {"repository-full": 5}
+
+
+def published(config: Path, out: Path) -> None:
+    """What was accepted is a catalogue, a manifest and a data set."""
+    import pyarrow.parquet
+
+    ran = CliRunner().invoke(app, ["publish", "--config", str(config), "--out", str(out)])
+    assert ran.exit_code == 0, ran.output
+    rows = pyarrow.parquet.read_table(out / "instances.parquet").to_pylist()
+    catalogue = Catalogue(out)
+    assert list(catalogue.rows) == sorted(f"TerminalTraj/{row['id']}" for row in rows)
+    for row in rows:
+        task = catalogue.task(f"TerminalTraj/{row['id']}")
+        assert (task.content_hash(), task.instruction) == (row["hash"], row["instruction"])
+        assert (row["licence"], row["valid"], row["repository"]) == ("MIT", "reference", "path:proj")
+    [image] = map(json.loads, (out / "images.jsonl").read_text().splitlines())
+    assert "COPY . /app" in image["dockerfile"]
+    assert [one.image.digest for one in read_manifest(out / "manifest.jsonl").tasks()] == [
+        image["digest"]
+    ] * 2
+    [row, *_] = store.table_one(out)
+    assert (row["language"], row["repositories"], row["images"], row["instances"]) == ("c", 1, 1, 2)
+    assert CliRunner().invoke(app, ["publish", "--config", str(config), "--out", str(out)]).exit_code != 0
 
 
 def test_a_model_repairs_a_build_within_its_rounds(

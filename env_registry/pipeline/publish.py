@@ -1,0 +1,117 @@
+"""Accepted instances → a catalogue folder that is also a data set: task folders, indexes, Parquet, manifest, funnel.
+
+OUT/tasks/<id>/          task folders
+OUT/index.jsonl          and index.sqlite: so that the folder is a catalogue
+OUT/manifest.jsonl       every task, its image pinned to the digest that was accepted
+OUT/instances.parquet    one row an instance, for `datasets.load_dataset(OUT)`
+OUT/images.jsonl         one row an image: its repository, licence, and the Dockerfile that makes it elsewhere
+OUT/funnel.json          how many came and went at each stage
+OUT/README.md            the card, which names the Parquet file
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from env_registry.pipeline.run import funnel
+from env_registry.pipeline.settings import Settings
+from env_registry.pipeline.stage import Row, Table
+from env_registry.store import write_big_index
+from terminal_gym.errors import BadSetting, StoreError
+from terminal_gym.tasks.catalogue import read_folder
+
+_CARD = """---
+configs:
+- config_name: default
+  data_files: instances.parquet
+---
+
+# {count} instances from {repositories} repositories
+
+Made by `tgym pipeline`. Each row of `instances.parquet` is a task folder in `tasks/`; `images.jsonl` holds, for each
+repository, its licence and the Dockerfile that makes its image. Splits are by repository.
+"""
+
+
+def publish(settings: Settings, out: Path) -> int:
+    """Write what was accepted into a new folder; returns the number of instances.
+
+    Raises:
+        BadSetting: The folder is not empty, or nothing was accepted.
+        StoreError: It cannot be written.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise BadSetting(f"{out} is not empty. Name a new folder.")
+    licences = {row.key: str(row.cells["licence"]) for row in Table(settings.work, "collect").kept}
+    accepted = Table(settings.work, "accept").kept
+    if not accepted:
+        raise BadSetting(f"{settings.work} holds no accepted instance. Run the pipeline first.")
+    try:
+        rows = [_published(settings, row, licences, out) for row in accepted]
+        _lines(out / "index.jsonl", rows)
+        write_big_index(out, rows)
+        _lines(out / "manifest.jsonl", ({"path": row["path"], "image": row["digest"]} for row in rows))
+        _lines(out / "images.jsonl", _images(settings, licences, {str(row["repository"]) for row in rows}))
+        (out / "funnel.json").write_text(json.dumps(funnel(settings), indent=1) + "\n", "utf-8")
+        repositories = len({row["repository"] for row in rows})
+        (out / "README.md").write_text(_CARD.format(count=len(rows), repositories=repositories), "utf-8")
+        _parquet(out, rows)
+    except OSError as error:
+        raise StoreError(f"{out}: cannot be written: {error.strerror}.") from error
+    return len(rows)
+
+
+def _published(settings: Settings, row: Row, licences: Mapping[str, str], out: Path) -> dict[str, Any]:
+    folder = out / "tasks" / row.key
+    shutil.copytree(settings.work / str(row.cells["path"]), folder)
+    task = read_folder(folder)
+    return {
+        "id": row.key,
+        "path": f"tasks/{row.key}",
+        "domain": task.metadata.get("domain", ""),
+        "difficulty": task.metadata.get("difficulty", "unknown"),
+        "mode": task.validator.mode,
+        "hash": task.content_hash(),
+        "licence": licences[str(row.cells["repository"])],
+        "valid": "reference" if task.solution is not None else "weak",
+        **{
+            name: row.cells[name]
+            for name in ("repository", "language", "family", "split", "image", "digest", "score")
+        },
+    }
+
+
+def _images(settings: Settings, licences: Mapping[str, str], wanted: set[str]) -> Iterable[dict[str, Any]]:
+    for row in Table(settings.work, "build").kept:
+        if row.key in wanted:
+            cells = {
+                name: row.cells[name]
+                for name in ("image", "digest", "bytes", "system", "language", "dockerfile")
+            }
+            yield {"repository": row.key, "licence": licences[row.key], **cells}
+
+
+def _lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def _parquet(out: Path, rows: list[dict[str, Any]]) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise BadSetting("A data set needs pyarrow: pip install 'terminal-gym[data]'.") from error
+    told = [
+        {
+            **row,
+            "instruction": (task := read_folder(out / str(row["path"]))).instruction,
+            "tests": (task.validator.tests / "test_outputs.py").read_text("utf-8"),
+            "solution": task.solution.script if task.solution is not None else None,
+        }
+        for row in rows
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(told), out / "instances.parquet")
