@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +43,12 @@ def audit(
     write: Annotated[
         bool, typer.Option("--write", help="With --suite: keep what was found, and make the page of it.")
     ] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="With --suite: only cases that nothing is kept of.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="With --suite: begin no more cases after so long.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Play cheating agents on tasks and say whether any was paid.
@@ -48,18 +57,29 @@ def audit(
 
     Exit codes: 0 as required, 1 some cheat was paid (or honest work was not), 3 some had no verdict.
     """
-    if not suite and (fast or all_runtimes or write):
-        raise UsageError("--fast, --all-runtimes and --write go with --suite.")
+    if not suite and (fast or all_runtimes or write or missing or minutes is not None):
+        raise UsageError("--fast, --all-runtimes, --write, --missing and --minutes go with --suite.")
     if suite and (tasks or catalogue):
         raise UsageError("--suite brings its own tasks: name none.")
     ids = tuple(attack or ())
     found: list[Finding] = []
+    until = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     for name in ("docker", "namespace") if all_runtimes else (runtime,):
         with closing(open_runtime(name)) as maker:
             maker.check()
-            found += _played(_cases(tasks, catalogue, ids, suite=suite, fast=fast), maker, concurrency)
+            cases = _cases(tasks, catalogue, ids, suite=suite, fast=fast)
+            if missing:
+                cases = _not_kept(cases, maker.name)
+            for batch in _batches(cases, 4 * concurrency):
+                if time.monotonic() < until:
+                    new = _played(batch, maker, concurrency)
+                    found += new
+                    if (
+                        write
+                    ):  # whatever came of it, and at once: a run that is cut short has kept what it played
+                        attack_page.keep(installed_suite(), new)
     if write:
-        say(f"kept: {', '.join(map(str, attack_page.keep(installed_suite(), found)))}")
+        say(f"kept: {attack_page.results_file(installed_suite())}")
     bad = [finding for finding in found if not _is_good(finding, suite=suite)]
     if json:
         show_json({"played": len(found), "bad": len(bad), "findings": [one.as_object() for one in found]})
@@ -78,6 +98,18 @@ def _cases(
         return known.cases(fast=fast, ids=ids)
     tasks = [task for name in names or () for task in _tasks_at(name)] if names else chosen(None, catalogue)
     return [case for task in tasks for case in generic_cases(task, known.attacks, ids=ids)]
+
+
+def _not_kept(cases: list[Case], runtime: str) -> list[Case]:
+    known = {finding.key for finding in attack_page.kept(installed_suite())}
+    return [
+        case for case in cases if (case.attack.id, case.target, case.mode, runtime, case.control) not in known
+    ]
+
+
+def _batches(cases: list[Case], size: int) -> Iterator[list[Case]]:
+    for at in range(0, len(cases), size):
+        yield cases[at : at + size]
 
 
 def _tasks_at(name: str) -> list[Task]:

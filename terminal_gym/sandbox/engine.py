@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import requests
 from docker.errors import APIError, DockerException, create_api_error_from_http_exception
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 
 from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed, TerminalGymError
 
@@ -117,7 +118,10 @@ class Engine:
         )
         if self.is_local:
             _knock(self.address.removeprefix("unix://"), self.call_s)
-        return docker.APIClient(base_url=self.address, version=version, timeout=self.call_s, tls=tls)
+        client = docker.APIClient(base_url=self.address, version=version, timeout=self.call_s, tls=tls)
+        if self.is_local:
+            client.mount("http+docker://", _Adapter(self.address.removeprefix("unix://"), self.call_s))
+        return client
 
     @contextlib.contextmanager
     def calling(self, what: str, *, sandbox: str = "") -> Iterator[None]:
@@ -141,6 +145,36 @@ class Engine:
                 raise SandboxLost(f"{self.name} stopped answering ({what} {sandbox}): {error}") from error
             found = f"{self.name} at {self.address} does not answer ({what}): {error}."
             raise RuntimeUnavailable(f"{found} {self.advice}") from error
+
+
+class _Connection(UnixHTTPConnection):
+    """As the docker package's, which leaves a socket that cannot connect to the collector."""
+
+    def connect(self) -> None:
+        connecting = socket.socket(socket.AF_UNIX)
+        try:
+            connecting.settimeout(self.timeout)
+            connecting.connect(self.unix_socket)
+        except BaseException:
+            connecting.close()
+            raise
+        self.sock = connecting
+
+
+class _Pool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        limit: Any = self.timeout
+        return _Connection(self.base_url, self.socket_path, limit)
+
+
+class _Adapter(UnixHTTPAdapter):
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        with self.pools.lock:
+            if (pool := self.pools.get(url)) is None:
+                pool = self.pools[url] = _Pool(
+                    url, self.socket_path, self.timeout, maxsize=self.max_pool_size
+                )
+            return pool
 
 
 class _Held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -317,3 +318,29 @@ def test_an_engine_that_lays_no_overlay_is_given_the_tree_itself(
         sandbox.boot(ORDERS)
         assert sandbox.run(["true"], timeout_s=10.0).exit_code == 0
         assert not runtime.own_views
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning")
+def test_a_socket_that_cannot_connect_is_closed(docker: Docker, tmp_path: Path) -> None:
+    """Left to the collector, it is complained of in whatever runs then."""
+    door = tmp_path / "docker.sock"
+    door.symlink_to(docker.engine.address.removeprefix("unix://"))
+    left: list[object] = []
+    with closing(Docker(f"unix://{door}")) as runtime, unraisable(left):
+        runtime.check()
+        runtime.engine.client.close()
+        door.unlink()
+        with pytest.raises(RuntimeUnavailable):
+            runtime.check()
+        gc.collect()
+    assert left == []
+
+
+@contextmanager
+def unraisable(left: list[object]) -> Iterator[None]:
+    """Collect what the interpreter could not raise."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda told: left.append(str(told.exc_value))
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
