@@ -7,6 +7,7 @@ import ctypes
 import os
 import random
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,20 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += [int(word) for word in path.read_text().split()]
     return found
+
+
+def orphans(*, most_s: float = 10.0) -> list[int]:
+    """Reap what has ended, and return what does not end.
+
+    We are the parent of what was killed over its children's heads. A process namespace goes only once every process in
+    it is reaped, so its first one stays, though nothing of it runs, for as long as we leave another unreaped.
+    """
+    until = time.monotonic() + most_s
+    while alive := [pid for pid in children(os.getpid()) if not os.waitpid(pid, os.WNOHANG)[0]]:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    return alive
 
 
 def memory_kb(pid: int) -> int:
@@ -75,10 +90,8 @@ class Machine:
         Args:
             owners: Process ids of the rollouts of this soak.
         """
-        orphans = children(os.getpid())
-        zombies = [pid for pid in orphans if os.waitpid(pid, os.WNOHANG)[0]]
         found = {
-            "processes": len(orphans) - len(zombies),
+            "processes": len(orphans()),
             "folders": len(list(self.scratch.glob("tgym-*/*/"))),
             "control groups": len({path.name for path in CGROUPS.glob(f"**/terminal-gym/{PREFIX}*")}),
             "mounts": Path("/proc/self/mountinfo").read_text().count(str(self.scratch)),
