@@ -27,8 +27,10 @@ from typing import Any
 
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row
+from terminal_gym import errors
 from terminal_gym.agents.agent import open_agent
 from terminal_gym.env import TerminalEnv
+from terminal_gym.errors import SandboxLost
 from terminal_gym.rollout.attacks import generic_cases, installed_suite
 from terminal_gym.rollout.episode import run_episode
 from terminal_gym.rollout.gate import ValidityRecord, check_task, store
@@ -108,6 +110,8 @@ class Acceptor:
         """
         if record.is_broken:
             why = next(one.reason for one in record.attempts if one.status == "broken")
+            if _is_machines(why):
+                raise SandboxLost(f"{record.task}: {why}")
             raise Rejected("does-not-start", why)
         if record.problems:
             raise Rejected("invalid", "; ".join(record.problems))
@@ -168,6 +172,12 @@ class Acceptor:
             if found >= min(_LINES, max(1, len(lines))):
                 return f"{name} holds {found} lines of the solution or the tests"
         return ""
+
+
+def _is_machines(reason: str) -> bool:
+    """Whether a broken episode is the machine's fault, by the name of the error that its reason begins with."""
+    kind = getattr(errors, reason.partition(":")[0], None)
+    return isinstance(kind, type) and issubclass(kind, errors.SandboxError)
 
 
 def _only_failing(checks: Mapping[str, str]) -> str:

@@ -21,6 +21,8 @@ from env_registry.pipeline.plan import Plan
 from env_registry.pipeline.run import funnel, run
 from env_registry.pipeline.settings import Accept, Build, Generate, Settings
 from env_registry.pipeline.stage import Rejected, Row, Table
+from terminal_gym.errors import SandboxLost
+from terminal_gym.rollout.gate import Attempt, ValidityRecord
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import Catalogue, read_folder
 from terminal_gym.tasks.manifest import read_manifest
@@ -173,7 +175,8 @@ GOOD = {
     "solution": "mkdir -p answer\nls src > answer/parts.txt\n",
     "partial": "mkdir -p answer\necho part1.c > answer/parts.txt\n",
     "tests": f"from pathlib import Path\n\n\ndef test_parts():\n    names = Path({OUT!r}).read_text().split()\n"
-    "    assert names == ['part1.c', 'part2.c', 'part3.c', 'part4.c']\n",
+    "    assert names == ['part1.c', 'part2.c', 'part3.c', 'part4.c']\n"
+    f"\n\ndef test_there():\n    assert Path({OUT!r}).exists()\n",
 }
 
 
@@ -199,6 +202,7 @@ def test_what_a_model_writes_is_proved_like_the_rest(
     run(settings, ["accept"])
     accepted = Table(settings.work, "accept").rows
     assert [row.reason for row in accepted.values()] == ["", "invalid", "cheated"]
+    assert next(iter(accepted.values())).cells["redundant"] == ["test_outputs.py::test_there"]
 
 
 def test_an_instance_fails_on_another_repositorys_image(
@@ -217,6 +221,31 @@ def test_an_instance_fails_on_another_repositorys_image(
         dockerfile.write_text(dockerfile.read_text().replace(str(row.cells["image"]), other))
         with pytest.raises(Rejected, match="invalid"):
             Acceptor(settings, docker_runtime)(row)
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [("SandboxLost: the daemon is gone", SandboxLost), ("ValidatorBroken: no report", Rejected)],
+)
+def test_what_the_machine_broke_is_not_held_against_an_instance(
+    settings: Settings, docker_runtime: Runtime, reason: str, error: type[Exception]
+) -> None:
+    attempt = Attempt("oracle", 0, "broken", reason, {}, 0, {"total": 1.0})
+    record = ValidityRecord(
+        "TerminalTraj/a",
+        "",
+        "docker",
+        "",
+        "",
+        "",
+        "",
+        "2026-11-25",
+        False,
+        ("oracle 0 was broken",),
+        (attempt,),
+    )
+    with pytest.raises(error):
+        Acceptor(settings, docker_runtime)._check(record)
 
 
 def test_a_plan_is_not_mended_without_a_model(
