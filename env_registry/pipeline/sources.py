@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,14 +29,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from env_registry.pipeline.stage import Rejected
-from terminal_gym.errors import BadSetting, UnknownName
+from terminal_gym.errors import BadSetting, SandboxError, UnknownName
 
 _NAME = re.compile(
     r"(?:@[a-z0-9~-][\w.~-]*/)?[A-Za-z0-9][\w.+~-]*"
 )  # of a package, in any of the three registries
 _SDIST = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
+_APT = threading.Lock()
 _SIMPLE = "application/vnd.pypi.simple.v1+json"  # PEP 691
 Fetch = Callable[["Source"], "Fetched"]
+
+
+class IndexUnreachable(SandboxError, ConnectionError):
+    """A package index does not answer; the source is asked for again in the next run."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def fetch(spec: str, *, folder: Path, limit_bytes: int, timeout_s: float) -> Fet
 
     Raises:
         Rejected: "unfetchable", "no-source" or "too-large".
+        IndexUnreachable: It may be there another time.
         UnknownName: There is no such kind of source.
     """
     kind, _, name = spec.partition(":")
@@ -119,8 +126,13 @@ def _download(url: str, source: Source, *, accept: str = "*/*") -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=source.timeout_s) as answer:
             data: bytes = answer.read(max(source.limit_bytes, 16 << 20) + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except urllib.error.HTTPError as error:
+        with error:  # it holds the connection
+            raise Rejected("unfetchable", f"{source.name}: {error}") from None
+    except ValueError as error:
         raise Rejected("unfetchable", f"{source.name}: {error}") from error
+    except OSError as error:
+        raise IndexUnreachable(f"{source.name}: the package index does not answer: {error}") from error
     if accept == "*/*" and len(data) > source.limit_bytes:
         raise Rejected("too-large", f"{source.name}: more than {source.limit_bytes} bytes")
     return data
@@ -138,7 +150,9 @@ def _npm(source: Source) -> Fetched:
 
 def _debian(source: Source) -> Fetched:
     with tempfile.TemporaryDirectory(prefix="tgym-apt-") as folder:
-        options = [f"-o={key}={value}" for key, value in _apt(source.timeout_s).items()]
+        with _APT:  # the lists are fetched once, and apt holds a lock over them meanwhile
+            known = _apt(source.timeout_s)
+        options = [f"-o={key}={value}" for key, value in known.items()]
         _ran(["apt-get", *options, "source", "--download-only", "--only-source", source.name], source, folder)
         upstream = [
             path for path in Path(folder).iterdir() if re.search(r"(?<!\.debian)\.tar\.\w+$", path.name)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import json
 import subprocess
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ from env_registry.pipeline.collect import Collector, slug
 from env_registry.pipeline.facts import decoded, licence_of, main_language, text_files
 from env_registry.pipeline.run import run
 from env_registry.pipeline.settings import Collect, Settings, read_settings
-from env_registry.pipeline.sources import fetch
+from env_registry.pipeline.sources import IndexUnreachable, fetch, pip_index
 from env_registry.pipeline.stage import Rejected, Table
 from env_registry.pipeline.unpack import unpack
 from terminal_gym.errors import BadSetting, BadTaskFormat, UnknownName
@@ -197,6 +201,37 @@ def test_a_git_repository_comes_without_its_hooks_and_submodules(tmp_path: Path)
 @pytest.mark.parametrize("spec", ["pypi:../../etc", "npm:--registry=x", "debian:a b", "git:/nowhere/at/all"])
 def test_names_that_are_none_are_not_asked_for(tmp_path: Path, spec: str) -> None:
     assert reason(lambda: fetch(spec, folder=tmp_path, limit_bytes=LIMIT, timeout_s=10)) == "unfetchable"
+
+
+def test_a_silent_index_is_the_machines_fault_and_a_missing_package_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    pip_index.cache_clear()
+    try:
+        assert (
+            reason(lambda: fetch("pypi:gone", folder=tmp_path, limit_bytes=LIMIT, timeout_s=5))
+            == "unfetchable"
+        )
+        served = tar_of(("six-1.0/six.py", b"x = 1\n"))
+        (tmp_path / "simple" / "six").mkdir(parents=True)
+        (tmp_path / "six-1.0.tar.gz").write_bytes(served)
+        page = {"files": [{"filename": "six-1.0.tar.gz", "url": "../../six-1.0.tar.gz", "size": len(served)}]}
+        (tmp_path / "simple" / "six" / "index.html").write_text(json.dumps(page))
+        found = fetch("pypi:six", folder=tmp_path, limit_bytes=LIMIT, timeout_s=5)
+        assert (found.data, found.version) == (served, "six-1.0.tar.gz")
+        assert reason(lambda: fetch("pypi:six", folder=tmp_path, limit_bytes=10, timeout_s=5)) == "too-large"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    with pytest.raises(IndexUnreachable):
+        fetch("pypi:six", folder=tmp_path, limit_bytes=LIMIT, timeout_s=5)
+    pip_index.cache_clear()
 
 
 def test_settings_are_read_strictly(tmp_path: Path) -> None:
