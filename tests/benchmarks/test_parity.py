@@ -32,11 +32,6 @@ SLICE = (("harbor", "keys"),)  # where the machine holds the images
 EVERY = [case for format in FORMATS for case in CASES[format]]
 
 
-needs_record = pytest.mark.skipif(
-    not RESULTS.exists(), reason="no verdicts of the official harnesses are on record"
-)
-
-
 @pytest.fixture
 def parity_base(docker_runtime: Runtime, request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("whole") is None and not harness.is_made():
@@ -60,7 +55,6 @@ def recorded(format: Format) -> list[Official]:
     ]
 
 
-@needs_record
 def test_what_is_on_record_is_every_case_as_it_is_and_differs_by_listed_defects_alone() -> None:
     record = records.read(RESULTS)
     assert len(record.of(EVERY, AGENTS)) == len(record.pairs) == len(EVERY) * len(AGENTS)
@@ -133,7 +127,6 @@ def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
         records.read(tmp_path / "parity.json")
 
 
-@needs_record
 @pytest.mark.docker
 @pytest.mark.parametrize(
     ("format", "agent"),
