@@ -49,7 +49,7 @@ test_replies = fuzzed(
     mutated([DONE.encode(), XML.encode(), b"```json\n" + DONE.encode() + b"\n```"], WORDS_BYTES)
     | DOCUMENTS
     | st.binary(),
-    examples=400,
+    examples=250,
 )(fuzz_targets.replies)
 test_bash_replies = fuzzed(
     mutated([FENCED, b'{"command": "ls"}'], [*WORDS_BYTES, b"```bash\n", b"```\n", b'{"command":'])

@@ -36,13 +36,13 @@ LARGE = RECORD.replace(b'"total":1.7', b'"total":' + b"9" * 400)
 test_record = fuzzed(mutated([RECORD], WORDS), examples=250, known=[LARGE])(fuzz_targets.record)
 test_data = fuzzed(
     mutated([RUN[DATA], RUN[DATA] + MEMBER, MEMBER * 2], [MEMBER, MEMBER[:40], b"\x1f\x8b\x08", b"\0" * 40]),
-    examples=60,
+    examples=30,
 )(fuzz_targets.run_file(DATA))
-test_index = fuzzed(mutated([RUN[INDEX]], WORDS), examples=60)(fuzz_targets.run_file(INDEX))
+test_index = fuzzed(mutated([RUN[INDEX]], WORDS), examples=30)(fuzz_targets.run_file(INDEX))
 test_sealed_index = fuzzed(
     st.dictionaries(
         st.sampled_from(sorted(ROWS[0])), st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4), max_size=3
     ).map(_chained),
-    examples=60,
+    examples=30,
 )(fuzz_targets.run_file(INDEX))  # fmt: skip
 test_settings = fuzzed(mutated([RUN[SETTINGS]], WORDS), examples=50)(fuzz_targets.run_file(SETTINGS))
