@@ -16,6 +16,7 @@ import io
 import os
 import re
 import secrets
+import ssl
 import tarfile
 import threading
 import time
@@ -38,8 +39,8 @@ from terminal_gym.trusted_runtime.orders import ShellOrders
 USER = 61_000  # who builds
 _LOG = 1 << 20
 _WATCH_S = 1.0
-# Of the image: pip and node bring their own and look at no other.
-_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+# This machine's, where the sandbox sees them: pip and node bring their own, and behind a proxy those do not do.
+_CERTIFICATES = "/tgym-build/certificates.pem"
 _TRUST = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -240,11 +241,15 @@ def _context(folder: Path, plan: Plan) -> bytes:
 
     with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
         tar.add(folder, "app", filter=mine)
-        for name, body in (("build.sh", plan.script), ("smoke.sh", plan.smoke)):
-            script = f"exec 2>&1\nset -e\n{body}\n".encode()
+        scripts = {"build.sh": plan.script, "smoke.sh": plan.smoke}
+        bodies = {name: f"exec 2>&1\nset -e\n{body}\n".encode() for name, body in scripts.items()}
+        known = ssl.get_default_verify_paths()
+        bundle = Path(known.cafile or known.openssl_cafile)
+        bodies["certificates.pem"] = bundle.read_bytes() if bundle.is_file() else b""
+        for name, content in bodies.items():
             entry = tarfile.TarInfo(f"tgym-build/{name}")
-            entry.size, entry.mode = len(script), 0o644
-            tar.addfile(entry, io.BytesIO(script))
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
     return made.getvalue()
 
 
