@@ -26,7 +26,7 @@ from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.store import Run, RunWriter
 from training import chat_format
 from training.rewards import Curriculum, Reward, teaches
-from training.rollout_bridge import Episode, Ids, Live, Rollouts
+from training.rollout_bridge import Episode, Ids, Live, Rollouts, agreement
 from training.settings import (
     Lora,
     Model,
@@ -229,7 +229,7 @@ class LiveRollout:
             told = logprobs is not None
             return replies, logprobs
 
-        agree = _agreement(trainer)
+        agree = agreement(trainer)
         wanted = [prompt[-1]["task"] for prompt in prompts]
         episodes = self._rollouts.play(wanted, generate, agree=agree)
         group = trainer.num_generations
@@ -281,21 +281,6 @@ class LiveRollout:
         if not any(any(mask) for mask in masks):  # a loss over no token is no number
             return [list(episode.mask) for episode in episodes]
         return masks
-
-
-def _agreement(trainer: Any) -> Callable[[int], int]:
-    """Processes decode together, each with as many prompts as the one that has most."""
-    accelerator = trainer.accelerator
-    if accelerator.num_processes == 1:
-        return lambda count: count
-
-    def agree(count: int) -> int:
-        import torch
-
-        here = torch.tensor([count], device=accelerator.device)
-        return int(accelerator.gather(here).max())
-
-    return agree
 
 
 def terminal_reward(

@@ -229,6 +229,21 @@ def inert(text: str) -> str:
     return text.replace("<|", "<\u200b|") if "<|" in text else text
 
 
+def agreement(trainer: Any) -> Callable[[int], int]:
+    """Return an `Agree`: processes decode together, each with as many prompts as the one that has most."""
+    accelerator = trainer.accelerator
+    if accelerator.num_processes == 1:
+        return lambda count: count
+
+    def agree(count: int) -> int:
+        import torch
+
+        here = torch.tensor([count], device=accelerator.device)
+        return int(accelerator.gather(here).max())
+
+    return agree
+
+
 class Watchful:
     """Ends an episode in which the policy does the same again and again."""
 

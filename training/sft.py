@@ -22,8 +22,10 @@ from typing import Any
 import yaml
 
 from terminal_gym.errors import BadSetting
+from terminal_gym.tasks.task import Task
 from training import chat_format
 from training.cards import model_card
+from training.held_out import HeldOut, measuring, open_tasks
 from training.settings import (
     Lora,
     Model,
@@ -56,6 +58,8 @@ class Sft:
     """Several documents in one row, none of which sees another."""
     lora: Lora | None = None
     """None: all weights are trained."""
+    held_out: HeldOut | None = None
+    """Live rollouts while it is tuned; None: none."""
     needs_gpu: bool = True
     trainer: Mapping[str, Any] = field(default_factory=dict)
     """Fields of trl.SFTConfig."""
@@ -69,6 +73,7 @@ class Ready:
     facts: Facts
     tokenizer: Any
     template: str
+    held_out: Mapping[str, Task]
     arguments: Any  # trl.SFTConfig
 
 
@@ -96,7 +101,10 @@ def prepare(settings: Sft, *, where: str = "the configuration") -> Ready:
     template = chat_format.matching(tokenizer, name=settings.model.template)
     if template != facts.template:
         raise BadSetting(f"{settings.table} has the template {facts.template}, the model {template}.")
-    return Ready(settings, facts, tokenizer, template, _arguments(settings, has_gpu=has_gpu, where=where))
+    table, room = Path(settings.table), settings.context_tokens
+    held_out = open_tasks(settings.held_out, table, context_tokens=room) if settings.held_out else {}
+    arguments = _arguments(settings, has_gpu=has_gpu, where=where)
+    return Ready(settings, facts, tokenizer, template, held_out, arguments)
 
 
 def check_arguments(settings: Sft, *, where: str) -> None:
@@ -147,14 +155,24 @@ def train(
 
     Raises:
         BadSetting: The folder exists and is not to be resumed, or there is nothing to resume.
+        SandboxError: Held-out tasks are to be played, and the runtime cannot be used.
     """
     settings, out = ready.settings, Path(ready.settings.out)
     checkpoint = begin(out, plain(settings), resume=resume)
-    trainer = make_trainer(ready)
-    tell(trainer, say)
-    if checkpoint is not None:
-        say(f"going on from {checkpoint}")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with measuring(
+        settings.held_out,
+        ready.held_out,
+        ready.tokenizer,
+        template=ready.template,
+        context_tokens=settings.context_tokens,
+        folder=out,
+    ) as measures:
+        trainer = make_trainer(ready)
+        tell(trainer, say)
+        measures(trainer)
+        if checkpoint is not None:
+            say(f"going on from {checkpoint}")
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return finish(trainer, ready, out)
 
 
@@ -225,6 +243,7 @@ def finish(trainer: Any, ready: Ready, out: Path) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
+        "pass_at_1": next((entry["pass@1"] for entry in reversed(history) if "pass@1" in entry), None),
         "eval_loss": next((entry["eval_loss"] for entry in reversed(history) if "eval_loss" in entry), None),
         "model": str(place),
     }

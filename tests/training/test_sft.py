@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL, talk
 
 from terminal_gym.cli.app import main
@@ -191,17 +192,20 @@ def test_two_processes_train_as_one(tmp_path: Path, tiny: Path, table: Path) -> 
     """As on two GPUs: the same table, the gradients of both, one model."""
     made = settings(tmp_path, tiny, table, trainer={"per_device_train_batch_size": 8, **GENTLE})
     config = config_file(made, tmp_path / "sft.yaml")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-               "--main_process_port", "0", "-m", "training.sft", "--config", str(config), "--json"]  # fmt: skip
+    command = [sys.executable, "-m", *TWO_PROCESSES, "-m", "training.sft", "--config", str(config), "--json"]
     done = subprocess.run(
         command,
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | ON_CPU,
         capture_output=True,
         text=True,
         timeout=800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    (end,) = [
+        one for one in json.loads((tmp_path / "out" / "history.json").read_text()) if "train_loss" in one
+    ]
+    assert end["epoch"] == 3.0, "a step was not two processes' half of the table each"
     alone = settings(tmp_path / "alone", tiny, table, trainer={"per_device_train_batch_size": 16, **GENTLE})
     told = sft.train(sft.prepare(alone))
     losses = [
