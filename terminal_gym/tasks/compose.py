@@ -20,6 +20,7 @@ from terminal_gym.errors import BadTaskFormat
 from terminal_gym.tasks.harness import Condition, Healthcheck, Mount, Service
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.marked_yaml import Block, read_mapping
+from terminal_gym.tasks.room import KEYS, Room, read_room
 from terminal_gym.tasks.task import tree_hash
 
 FILES = ("docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml")
@@ -30,7 +31,7 @@ IGNORED = (
 )  # fmt: skip
 READ = (
     "build", "image", "container_name", "hostname", "command", "entrypoint", "environment", "working_dir", "user",
-    "depends_on", "healthcheck", "volumes", "networks", "init",
+    "depends_on", "healthcheck", "volumes", "networks", "init", *KEYS,
 )  # fmt: skip
 CONDITIONS: Mapping[str, Condition] = {
     "service_started": "started",
@@ -55,6 +56,7 @@ class Compose:
     user: str = ""
     healthcheck: Healthcheck | None = None
     aliases: tuple[str, ...] = ()
+    room: Room = field(default_factory=Room)
     services: tuple[Service, ...] = ()
     needs: tuple[tuple[str, Condition], ...] = ()
 
@@ -200,11 +202,15 @@ class _Reader:
             user=self.filled(block, "user"),
             healthcheck=self.healthcheck(block),
             aliases=self.aliases(name, block),
+            room=read_room(block, self.filled),
             services=others,
             needs=self.needs(block),
         )
 
     def service(self, name: str, block: Block) -> Service:
+        read_room(
+            block, self.filled
+        )  # not kept: beside the agent's machine there is no bound, but nonsense is told
         return Service(
             name=name,
             image=self.recipe(name, block),

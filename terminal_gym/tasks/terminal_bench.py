@@ -67,7 +67,7 @@ def read_task(folder: Path, *, namespace: str = "TerminalTraj") -> Task:
     script = _script(folder, top)
     foreign = foreign and script is not None  # without either, it was written for the trusted pytest
     compose = _compose(folder)
-    limits = _limits(top, ours, UNLIMITED if foreign else Limits())
+    limits = _limits(top, ours, compose.room.on(UNLIMITED if foreign else Limits()))
     workdir = (
         _absolute(ours, "workdir", ours.text("workdir")) if "workdir" in ours.values else compose.workdir
     )

@@ -37,8 +37,39 @@ def test_another_dockerfile_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "room"),
+    [
+        ("    deploy: {resources: {limits: {cpus: '1', memory: 2G}}}\n", (1.0, 2048, 4096)),
+        ("    deploy: {resources: {limits: {memory: 512mb, pids: 99}}}\n", (4.0, 512, 99)),
+        ("    cpus: 0.5\n    mem_limit: 1073741824\n    pids_limit: 64\n", (0.5, 1024, 64)),
+        ("    mem_limit: 4g\n    deploy: {resources: {limits: {memory: 3g}}}\n", (4.0, 3072, 4096)),
+        ("    deploy: {replicas: 1, resources: {reservations: {memory: 9g}}}\n", (4.0, 8192, 4096)),
+        ("    pids_limit: -1\n", (4.0, 8192, 4096)),
+    ],
+)
+def test_the_machine_is_as_large_as_the_file_says(
+    tmp_path: Path, said: str, room: tuple[float, int, int]
+) -> None:
+    files = {"docker-compose_dot_yaml": BOILERPLATE + said, "run-tests_dot_sh": "pytest -rA /tests\n"}
+    yaml = "instruction: Write /app/out.txt.\nparser_name: pytest\n"
+    folder = task_folder(tmp_path, yaml=yaml, **files)
+    limits = read_task(folder).limits
+    assert (limits.cpus, limits.memory_mb, limits.pids) == room
+
+
+@pytest.mark.parametrize(
     ("compose", "line", "field"),
     [
+        (BOILERPLATE + "    cpus: many\n", 13, "services.client.cpus"),
+        (BOILERPLATE + "    mem_limit: 2 apples\n", 13, "services.client.mem_limit"),
+        (BOILERPLATE + "    deploy:\n      replicas: 3\n", 14, "services.client.deploy.replicas"),
+        (BOILERPLATE + "    deploy:\n      placement: {}\n", 14, "services.client.deploy.placement"),
+        (
+            BOILERPLATE
+            + "    deploy:\n      resources:\n        reservations:\n          devices: [{count: 1}]\n",
+            16,
+            "services.client.deploy.resources.reservations.devices",
+        ),
         (BOILERPLATE + "  database:\n    environment: {A: 1}\n", 14, "services.database.image"),
         ("version: '3'\n", 1, "services"),
         ("services:\n  client:\n    privileged: true\n", 3, "services.client.privileged"),
