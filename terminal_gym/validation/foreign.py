@@ -126,7 +126,7 @@ class ForeignValidator:
             return _broken(error, "shared"), ""
         graded = by_rules(ran, script, agent_failed=self.agent_failed)
         if graded.status != "passed" and (line := missing_network(ran.out)):
-            graded = _for_want_of_network(graded, line, task, script, runtime)
+            graded = _for_want_of_network(graded, line, task, script, runtime, shim=shim)
         return replace(graded, mode="shared", seconds=time.monotonic() - began), ran.out[-_TAIL:]
 
     def _strict(
@@ -269,22 +269,25 @@ def _broken(error: TerminalGymError, mode: str) -> Graded:
 
 
 def _for_want_of_network(
-    graded: Graded, line: str, task: Task, script: ScriptSpec, runtime: Runtime
+    graded: Graded, line: str, task: Task, script: ScriptSpec, runtime: Runtime, *, shim: bool = True
 ) -> Graded:
     """Broken, where the untouched machine lacks the network as well; what an agent only printed changes nothing."""
-    why = control(task, script, runtime)
+    why = control(task, script, runtime, shim=shim)
     if not why.startswith("network"):
         return graded
     advice = "Give the task the network, or add to the image what its test script downloads."
     return Graded("broken", None, f"network: {line} {advice}", error=graded.error, mode=graded.mode)
 
 
-def control(task: Task, script: ScriptSpec, runtime: Runtime) -> str:
+def control(task: Task, script: ScriptSpec, runtime: Runtime, *, shim: bool = True) -> str:
     """Return why the script gives no verdict on a machine that nobody has touched, "" where it gives one.
 
     Asked once for a task in a process: it costs a whole judgement.
+
+    Args:
+        shim: As the verdict in question was reached: without it, the script downloads there, too.
     """
-    key = (task.content_hash(), f"{runtime.name} {task.limits.network} {trusted_tree().hash}")
+    key = (task.content_hash(), f"{runtime.name} {task.limits.network} {shim} {trusted_tree().hash}")
     with _CONTROLS_LOCK:
         alone = _CONTROL_LOCKS.setdefault(key, threading.Lock())
     with alone:
@@ -296,7 +299,7 @@ def control(task: Task, script: ScriptSpec, runtime: Runtime) -> str:
                     name = f"control-{task.ref.name}-{secrets.token_hex(6)}"
                     spec = replace(_spec(task, name), services=task.services, needs=task.needs)
                     with runtime.start(spec) as fresh:
-                        ran = script_runner.alone(fresh, task, script)
+                        ran = script_runner.alone(fresh, task, script, shim=shim)
             except (SandboxError, TaskError) as error:
                 return f"an untouched machine could not be tried: {error}"  # not kept: asked again next time
             _CONTROLS[key] = _why_no_verdict(ran, script)

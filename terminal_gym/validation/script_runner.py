@@ -100,11 +100,14 @@ def beside(sandbox: Sandbox, task: Task, script: ScriptSpec, *, shim: bool, wipe
     return Ran(str(told["status"]), str(told["out"]), int(told["exit_code"]), files, shim)
 
 
-def alone(sandbox: Sandbox, task: Task, script: ScriptSpec, *, crossed: bytes = b"") -> Ran:
+def alone(
+    sandbox: Sandbox, task: Task, script: ScriptSpec, *, crossed: bytes = b"", shim: bool = True
+) -> Ran:
     """Boot `sandbox` with nothing but the script; returns what it left. The sandbox is stopped afterwards.
 
     Args:
         crossed: A tar of artifacts that are unpacked over `/` first.
+        shim: What the script downloads is stood in for.
 
     Raises:
         SandboxError: The machine does not boot, or is lost.
@@ -115,7 +118,7 @@ def alone(sandbox: Sandbox, task: Task, script: ScriptSpec, *, crossed: bytes = 
     orders = ScriptOrders(
         argv=tuple(_argv(script, trusted=True)),
         timeout_s=script.timeout_s,
-        env=_env(sandbox.image, task, script, shim=True, strict=True),
+        env=_env(sandbox.image, task, script, shim=shim, strict=True),
         user=_user(sandbox.image, script),
         cwd=workdir,
         wipe=("/logs/verifier",) if owns else ("/tests", "/logs/verifier"),
@@ -124,13 +127,13 @@ def alone(sandbox: Sandbox, task: Task, script: ScriptSpec, *, crossed: bytes = 
     )
     told = asked(sandbox, orders, tests=b"" if owns else packed(script, below=""), artifacts=crossed)
     if told is None:
-        return Ran("no_report", shim=True)
+        return Ran("no_report", shim=shim)
     return Ran(
         str(told.get("status")),
         str(told.get("out", "")),
         int(told.get("exit_code", 0)),
         _files(told.get("files")),
-        shim=True,
+        shim=shim,
     )
 
 

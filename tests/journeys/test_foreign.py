@@ -201,6 +201,20 @@ def test_want_of_a_network_is_broken_and_an_agent_cannot_ask_for_it(docker: Runt
     assert both(outcome) == ("failed", "failed"), "its line is in the output, and not on an untouched machine"
 
 
+def test_a_network_without_the_hosts_that_a_script_needs_is_broken(docker: Runtime, tmp_path: Path) -> None:
+    """With a network no shim stands in for the download; on the untouched machine none may, either."""
+    folder = shutil.copytree(KIT / "bench1-note", tmp_path / "bench1-note")
+    told = "echo 'curl: (6) Could not resolve host: uv.invalid'"
+    (folder / "run-tests.sh").write_text(f"{told}\nuv run pytest $TEST_DIR/test_outputs.py -rA\n")
+    task = read_folder(folder)
+    task = replace(task, limits=replace(task.limits, network=True))
+    outcome = played(task, "oracle", docker, grading="parity")
+    assert (outcome.status, outcome.reward) == ("broken", None), outcome
+    assert "network" in outcome.reason
+    assert outcome.strict is not None
+    assert outcome.strict.status == "passed"
+
+
 def test_who_waits_for_the_tests_solves_it_upstream_and_never_with_us(docker: Runtime) -> None:
     late = "until [ -e /tests/test.sh ]; do sleep 0.02; done; echo three herons > /app/note.txt"
     outcome = played(read_folder(KIT / "bench2-note"), typed(f"({late}) > /dev/null 2>&1 &"), docker)

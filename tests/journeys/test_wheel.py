@@ -76,7 +76,17 @@ def test_the_fast_tests_pass_against_it(wheel: Path, tmp_path: Path) -> None:
     )
     assert str(unpacked) in where.stdout
     folders = [str(ROOT / "tests" / name) for name in ("terminal_gym", "env_registry")]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-m", "not docker and not slow"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n",
+        "2",
+        "-m",
+        "not docker and not slow and not whole",
+    ]
     # What a terminal shows is bytes in and cells out, and needs no file of the package.
     command += ["-p", "no:cacheprovider", "--ignore", str(ROOT / "tests" / "terminal_gym" / "terminal")]
     ran = subprocess.run(
