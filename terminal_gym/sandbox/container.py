@@ -75,6 +75,7 @@ class Docker:
 
     name: str = "docker"
     follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
+    makes_views: ClassVar[bool] = True  # whether a volume without a name can be an overlay
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
     def __init__(self, address: str = "", mirror: str = "", oci_runtime: str = "", *, call_s: int = CALL_S):
@@ -85,7 +86,7 @@ class Docker:
         self.snapshots = committed.Shelf(self.engine)
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self.own_views = True  # of the trusted tree; False once the Engine could not mount one
+        self.own_views = self.makes_views  # of the trusted tree; False once the Engine could not mount one
         self._volume = ""  # holds the trusted tree, on an Engine that cannot see this machine's files
         self.starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._reaped = False
@@ -327,6 +328,7 @@ class Podman(Docker):
 
     name: str = "podman"
     follows_links: ClassVar[bool] = True
+    makes_views: ClassVar[bool] = False  # it makes an empty one, and says nothing
     advice: ClassVar[str] = "Start its API with `podman system service --time 0 &`, or set CONTAINER_HOST."
 
     def _address(self) -> str:
