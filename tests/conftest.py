@@ -148,7 +148,7 @@ def any_runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
         except SandboxError as error:
             if name == "docker":
                 raise
-            pytest.skip(f"{name} does not start a sandbox here: {error}")
+            _skip_or_fail(f"{name} does not start a sandbox here: {error}")
         yield runtime
 
 

@@ -120,8 +120,8 @@ def run(
     docker = ["docker", "run", "--rm", "--init", "--name", name, "--network", "host", "--workdir", str(work)]
     for place in (f"{SOCKET}:{SOCKET}", f"{work}:{work}", f"{tasks}:{tasks}:ro", f"{ROOT}:{ROOT}:ro"):
         docker += ["--volume", place]
-    docker += ["--volume", f"{FOLDER}:/check:ro"]
-    docker += ["--volume", f"{keys}:/keys:ro"] if keys else []
+    docker += ["--volume", f"{FOLDER}:/harness/check:ro"]
+    docker += ["--volume", f"{keys}:/harness/keys:ro"] if keys else []
     # The trusted tree is mounted into sandboxes by the Engine: it must lie where this machine sees it as well.
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)

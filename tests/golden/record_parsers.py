@@ -29,7 +29,7 @@ def main() -> None:
         work.mkdir()
         tasks.mkdir()
         (work / "asked.json").write_text(json.dumps(asked), "utf-8")
-        read = "python3 /check/parse.py < asked.json > found.json"
+        read = "python3 /harness/check/parse.py < asked.json > found.json"
         ran = harness.run(["sh", "-c", read], work=work, tasks=tasks, timeout_s=300.0)
         ran.check_returncode()
         found = json.loads((work / "found.json").read_text("utf-8"))

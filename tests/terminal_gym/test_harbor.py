@@ -57,12 +57,12 @@ def test_harbors_oracle_and_nop_in_our_sandboxes(plain: Stage) -> None:
 @pytest.mark.whole
 def test_our_agent_types_on_our_terminal_and_leaves_a_trajectory_that_harbor_reads(plain: Stage) -> None:
     (plain.keys / "solve.json").write_text('[{"text": "echo 42 > answer\\n", "wait_s": 20}]')
-    harbor(plain, "job", *AGENT, "--ak", "agent=scripted", "--ak", "script=/keys/solve.json")
+    harbor(plain, "job", *AGENT, "--ak", "agent=scripted", "--ak", "script=/harness/keys/solve.json")
     told = plain.results("job")
     assert told["plain"]["verifier_result"]["rewards"] == {"reward": 1.0}
     assert told["plain"]["agent_info"]["name"] == "terminal-gym"
     assert told["plain"]["agent_result"]["metadata"]["agent"] == "scripted"
-    read = plain.run("python3", "/check/check_job.py", str(plain.root / "work/job"))
+    read = plain.run("python3", "/harness/check/check_job.py", str(plain.root / "work/job"))
     assert json.loads(read.stdout)["trajectories"] == 2, read.stderr
 
 
@@ -72,7 +72,14 @@ def test_an_agent_that_harbor_stops_is_judged_and_its_trajectory_kept(image: Non
     )
     config = plain.tasks / "plain/task.toml"
     config.write_text(config.read_text().replace("timeout_sec = 120.0", "timeout_sec = 6.0"))
-    words = ("--include-task-name", "plain", "--ak", "agent=scripted", "--ak", "script=/keys/slow.json")
+    words = (
+        "--include-task-name",
+        "plain",
+        "--ak",
+        "agent=scripted",
+        "--ak",
+        "script=/harness/keys/slow.json",
+    )
     harbor(plain, "job", *AGENT, *words)
     told = plain.results("job")["plain"]
     assert told["exception_info"]["exception_type"] == "AgentTimeoutError"

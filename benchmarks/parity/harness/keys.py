@@ -15,7 +15,7 @@ from harbor.agents.terminus_2.tmux_session import TmuxSession as HarborTerminal
 from terminal_bench.agents.base_agent import AgentResult
 from terminal_bench.agents.base_agent import BaseAgent as TerminalBenchAgent
 
-FOLDER = Path("/keys")
+FOLDER = Path("/harness/keys")
 
 
 def _texts(task: str) -> list[str]:

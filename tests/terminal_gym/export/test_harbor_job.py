@@ -75,7 +75,7 @@ def test_harbors_own_models_read_it_and_count_the_same(job: Path, tmp_path: Path
     tasks.mkdir()
     told = {}
     for name, folder in (("mixed", job), ("whole", whole)):
-        argv = ["python3", "/check/check_job.py", str(folder)]
+        argv = ["python3", "/harness/check/check_job.py", str(folder)]
         ran = harness.run(argv, work=tmp_path, tasks=tasks, timeout_s=120.0)
         assert ran.returncode == 0, ran.stderr
         told[name] = json.loads(ran.stdout)
