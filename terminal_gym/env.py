@@ -137,6 +137,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._validator, self._max_steps = validator, max_steps
         self._grading, self._verdicts = grading, verdicts or contextlib.nullcontext()
         self._judge_ahead = judge_ahead
+        self._dropped = False
         self._coming: Coming | None = None
         self.render_mode = self._render_mode = render_mode
         self._mode, self._on_broken = action_mode, on_broken
@@ -229,6 +230,9 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self._end()
         self._clear()
         self._start()
+        if self._dropped:  # meanwhile
+            self._end()
+            raise SandboxLost("The environment was dropped while its sandbox started.")
         if self._judge_ahead and self._validator is None:
             self._coming = ahead(self._now, self._runtime)
         self._seen = self._look(self._fact)
@@ -302,6 +306,11 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             self._end()
         with contextlib.suppress(SandboxError):
             self._let_go()
+
+    def drop(self) -> None:
+        """Close it for good, from any thread: a sandbox that is starting goes as soon as it is there."""
+        self._dropped = True
+        self.close()
 
     # ── snapshot, branch ────────────────────────────────────────────────────────────────────────
 

@@ -59,12 +59,19 @@ def keep(suite: Suite, found: Iterable[Finding]) -> list[Path]:
     findings = [known[key] for key in order if key in known]
     body = {"version": VERSION, "findings": [one.as_object() for one in findings]}
     written = [results_file(suite)]
-    written[0].write_text(json.dumps(body, indent=0, ensure_ascii=True) + "\n", "utf-8")
+    _replace(written[0], json.dumps(body, indent=0, ensure_ascii=True) + "\n")
     docs = suite.folder.parents[1] / "docs"
     if docs.is_dir():
         written.append(docs / "attacks.md")
-        written[1].write_text(page(suite, findings), "utf-8")
+        _replace(written[1], page(suite, findings))
     return written
+
+
+def _replace(path: Path, text: str) -> None:
+    """Killed at any moment, the old file is there or the new one: an hour's findings are not lost."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, "utf-8")
+    draft.replace(path)
 
 
 def keys_of(case: Case) -> list[tuple[str, str, str, str, bool]]:

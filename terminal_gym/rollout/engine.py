@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from terminal_gym.errors import ModelError, SandboxError, StoreError, TaskError, UsageError
+from terminal_gym.errors import ModelError, SandboxError, SandboxLost, StoreError, TaskError, UsageError
 from terminal_gym.rollout.place import Place, Places
 from terminal_gym.rollout.plan import Attempt, Retries, blame_of, next_after, seed_of
 from terminal_gym.tasks.task import Task
@@ -122,7 +122,7 @@ class Engine:
         self._ended: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
         self._left: Iterator[tuple[int, Attempt]] = iter(())
         self._quarantine: dict[str, str] = {}
-        self._finishing = threading.Event()
+        self._finishing, self._aborted = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._crashes = 0
 
@@ -156,16 +156,18 @@ class Engine:
 
     def abort(self) -> None:
         """Start nothing more, and remove every sandbox now; what ran is not recorded."""
+        self._aborted.set()
         self.finish()
-        with self._mutex:
-            for one in self._running.values():
-                one.decided = True
         until = self._clock() + _ABORT_S
-        while any(place.holds() for place in self._places.all) and self._clock() < until:
+        while True:
             with self._mutex:
                 running = list(self._running.values())
-            for one in running:
+                for one in running:
+                    one.decided = True
+            for one in running:  # those too whose sandbox is not there yet
                 one.place.drop(one.attempt)
+            if self._clock() >= until or not any(place.holds() for place in self._places.all):
+                return
             threading.Event().wait(0.1)
 
     # ── supervision ─────────────────────────────────────────────────────────────────────────────
@@ -260,7 +262,10 @@ class Engine:
         """Return the trajectory, None where the attempt was taken away meanwhile."""
         with self._mutex:
             self._running[one.owner] = one
+            one.decided = self._aborted.is_set()
         try:
+            if one.decided:
+                raise SandboxLost("The run was aborted before the attempt began.")
             played = self._play(one)
         except Exception as error:
             if not self._decide(one):

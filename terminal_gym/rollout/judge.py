@@ -1,7 +1,7 @@
 """A model's opinion on stored trajectories, kept beside the verdict of the code and never mixed with it.
 
 It answers one question: what would a data set look like if a model had chosen it, and not a validator? Opinions are
-lines of `judgements.jsonl` in the run folder, chained as its index is.
+lines of `judgements.jsonl` in the run folder, chained as its index is; one process at a time appends to it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from terminal_gym.llm.chat import ChatModel
 from terminal_gym.trajectory.chain import Appender, read_lines, sealed
 from terminal_gym.trajectory.dialogue import Message
 from terminal_gym.trajectory.record import Trajectory
-from terminal_gym.trajectory.store import Row, Run
+from terminal_gym.trajectory.store import Row, Run, locked, put_aside
 
-FILE = "judgements.jsonl"
+FILE, LOCK = "judgements.jsonl", "judgements.lock"
 _SHOWN = 60_000  # characters of a transcript, the middle left out
 _STEP = 3_000  # of one step's output
 
@@ -59,11 +59,18 @@ def judge(
 
     Raises:
         ProviderDown, AccessDenied: As the model does; what was judged until then is kept.
+        RunBusy: Another process judges this run.
     """
+    with locked(run.folder, name=LOCK):
+        return _judge(run, model, concurrency, told)
+
+
+def _judge(run: Run, model: ChatModel, concurrency: int, told: Callable[[Judgement], None]) -> int:
     known = judgements(run.folder, model=model.name)
     rows = [row for row in run.standing.values() if row.status != "broken" and row.sha256 not in known]
     lines = read_lines(run.folder / FILE)
     size, chain = lines.upto(len(lines.rows))
+    put_aside(run.folder, FILE, after=size)
     file = Appender(run.folder / FILE, size=size)
     try:
         with ThreadPoolExecutor(concurrency, thread_name_prefix="tgym-judge") as pool:

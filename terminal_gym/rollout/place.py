@@ -129,18 +129,18 @@ class Here:
 
     def play(self, attempt: Attempt, *, seed: int | None, began: Callable[[], None]) -> Trajectory:
         task = self._tasks[attempt.task]
-        with self._shelf.lend(task.image) if self._shelf else contextlib.nullcontext():
-            began()
-            env = self._env(task)
-            with self._mutex:
-                self._envs[attempt] = env
-            try:
+        env = self._env(task)
+        with self._mutex:
+            self._envs[attempt] = env  # before its image is made: from here on it can be dropped
+        try:
+            with self._shelf.lend(task.image) if self._shelf else contextlib.nullcontext():
+                began()
                 timed = TimedAgent(self._make_agent(seed), limit_s=task.limits.agent_s, clock=self._clock)
                 return run_episode(env, timed, attempt=attempt.k, seed=seed)
-            finally:
-                env.close()
-                with self._mutex:
-                    self._envs.pop(attempt, None)
+        finally:
+            env.close()
+            with self._mutex:
+                self._envs.pop(attempt, None)
 
     def _env(self, task: Task) -> TerminalEnv:
         return TerminalEnv(
@@ -160,7 +160,7 @@ class Here:
         with self._mutex:
             env = self._envs.get(attempt)
         if env is not None:
-            threading.Thread(target=env.close, name="tgym-close", daemon=True).start()
+            threading.Thread(target=env.drop, name="tgym-close", daemon=True).start()
 
     def holds(self) -> bool:
         with self._mutex:

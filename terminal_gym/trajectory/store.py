@@ -415,18 +415,22 @@ def _sync_names(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock while the block runs."""
-    fd = _locked(folder)
+def locked(folder: Path, *, name: str = LOCK) -> Iterator[None]:
+    """Hold a lock of the folder while the block runs.
+
+    Raises:
+        RunBusy: Somebody else holds it.
+    """
+    fd = _locked(folder, name)
     try:
         yield
     finally:
         os.close(fd)
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path, name: str = LOCK) -> int:
     """Make the folder and take its lock; returns the descriptor that holds it. The kernel frees a dead owner's."""
-    path = folder / LOCK
+    path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

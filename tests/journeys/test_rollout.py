@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -96,6 +98,35 @@ def test_interrupted_once_it_ends_what_runs(any_runtime: Runtime, manifest: Path
     assert code == 130
     assert f"--resume {folder}" in err
     assert Counter(row.status for row in Run(folder).rows).keys() == {"passed"}
+
+
+def test_interrupted_twice_it_ends_at_once_and_leaves_nothing(
+    any_runtime: Runtime, manifest: Path, tmp_path: Path
+) -> None:
+    folder, script = tmp_path / "run", tmp_path / "script.yaml"
+    mark = f"29{os.getpid()}"  # seconds that its episodes would take
+    script.write_text(json.dumps([{"text": f"sleep {mark}\n", "wait_s": 900}]))
+    words = ["--agent", "scripted", "--agent-setting", f"script={script}", "--out", folder]
+    command = tgym("rollout", manifest, *words, "--attempts", "4", "--runtime", any_runtime.name)
+    assert wait_until(lambda: _sleepers(mark) > 0, deadline_s=60.0)
+    command.send_signal(signal.SIGINT)
+    assert command.stderr is not None
+    assert "press Ctrl-C again" in next(line for line in command.stderr if "stopping" in line)
+    command.send_signal(signal.SIGINT)
+    code, _, err = ended(command)
+    assert code == 130, err
+    assert not Run(folder).rows
+    assert not _sleepers(mark)
+    assert not any_runtime.reap(), "the next start has something to remove"
+
+
+def _sleepers(mark: str) -> int:
+    """Count the processes on this machine that sleep so long."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += path.read_bytes().endswith(b"sleep\0" + mark.encode() + b"\0")
+    return found
 
 
 def _wait_for_records(folder: Path, count: int) -> None:

@@ -397,6 +397,40 @@ def test_abort_removes_what_runs_and_records_nothing_of_it(stage: Stage) -> None
     assert len(again) == 8
 
 
+def test_abort_removes_what_is_only_starting(stage: Stage) -> None:
+    """One episode plays, the other's sandbox is not there yet: both are gone, and neither is on record."""
+    tasks = stage.tasks(*"ab")
+    plays, thinks_on, boots, boots_on = (threading.Event() for _ in range(4))
+    first, thought = iter([True]), list[int]()
+
+    def fault(method: str) -> None:
+        if method == "boot" and not next(first, False):
+            boots.set()
+            boots_on.wait(20)
+
+    def think(step: int) -> None:
+        thought.append(step)
+        plays.set()
+        thinks_on.wait(20)
+
+    stage.runtime.fault = fault
+    with stage.writer() as writer:
+        bounds = Bounds(episodes=2, starts=2, ahead=0)
+        engine = stage.engine(tasks, lambda: Plays(SOLVE, think=think), writer, bounds=bounds)
+        running = threading.Thread(target=engine.run, args=[remaining(tasks, attempts=1, done=set())])
+        running.start()
+        assert plays.wait(20)
+        assert boots.wait(20)
+        engine.abort()
+        boots_on.set()
+        thinks_on.set()
+        running.join(20)
+    assert not running.is_alive()
+    assert thought == [1], "it was played though nobody wanted it any more"
+    assert not stage.runtime.held
+    assert len(stage.stored()) == 0
+
+
 def test_sixty_four_at_once(stage: Stage) -> None:
     bounds = Bounds(episodes=64, starts=4, verifications=4)
     run = stage.run(stage.tasks(*"abcdefgh"), lambda: Plays(SOLVE), attempts=8, bounds=bounds)
