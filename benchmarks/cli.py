@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 from benchmarks.evaluate import run_terminal_bench
@@ -18,6 +19,8 @@ from benchmarks.parity.command import run_parity
 from benchmarks.report import run_report
 from benchmarks.speed import run_store, suite
 from benchmarks.speed.clock import Measured, save
+from benchmarks.speed.peers.compare import Plan
+from benchmarks.speed.peers.suite import run as compare_peers
 from terminal_gym.sandbox.base import open_runtime
 
 app = typer.Typer(name="bench", help="Benchmarks. They never run in the tests.", no_args_is_help=True)
@@ -43,14 +46,51 @@ def speed(
         Path | None,
         typer.Option(help="Raw numbers as JSON; default: benchmarks/results/speed-<runtime>.json."),
     ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="The same work for us, the floors and other harnesses, in turns.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="With --peers: this contender; may be repeated.")
+    ] = None,
+    at_once: Annotated[
+        str, typer.Option(help="With --peers: episodes at once, such as 8,32; 0: none.")
+    ] = "8",
 ) -> None:
     """Measure reset, step, 10 MB of output, verification and idle memory, each beside its floor."""
     console = Console()
+    if peers:
+        numbers = tuple(int(word) for word in at_once.split(",") if int(word))
+        target = out or RESULTS / "peers.json"
+        plan = Plan(repeats=repeats, at_once=numbers)
+        compare_peers(plan, target, only=only or (), say=lambda text: console.print(text, style="dim"))
+        console.print(Markdown(target.with_suffix(".md").read_text("utf-8")))
+        return
     for runtime in runtimes or ["docker", "namespace"]:
         tables = suite.measure(runtime, repeats=repeats, say=lambda text: console.print(text, style="dim"))
         for title, rows in tables.items():
             console.print(_table(f"{runtime}: {title}", rows))
         suite.write(out or RESULTS / f"speed-{runtime}.json", runtime, tables)
+
+
+@app.command()
+def scale(
+    runtimes: Annotated[
+        list[str] | None, typer.Option("--runtime", help="docker or embedded; may be repeated.")
+    ] = None,
+    at_once: Annotated[
+        str, typer.Option(help="How many episodes at once, one after the other.")
+    ] = "1,8,32,64,128",
+    episodes: Annotated[int, typer.Option(min=1, help="For each of those at once.")] = 2,
+    out: Annotated[Path, typer.Option(help="JSON; a page and a plot are written beside it.")] = RESULTS
+    / "scale.json",
+) -> None:
+    """Whole episodes a minute, and what one costs, from one at once to many."""
+    console = Console()
+    numbers = tuple(int(word) for word in at_once.split(","))
+    plan = Plan(repeats=0, at_once=numbers, episodes=episodes, turns=1)
+    only = [f"terminal-gym {runtime}" for runtime in runtimes or ["docker", "embedded"]]
+    compare_peers(plan, out, only=only, say=lambda text: console.print(text, style="dim"))
+    console.print(Markdown(out.with_suffix(".md").read_text("utf-8")))
 
 
 @app.command()

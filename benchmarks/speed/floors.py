@@ -6,6 +6,7 @@ and promise nothing else.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import tempfile
@@ -50,6 +51,17 @@ def engine(client: docker.APIClient, image: str) -> Iterator[SpawnBase[bytes]]:
 
 
 @contextmanager
+def pty() -> Iterator[SpawnBase[bytes]]:
+    """A shell on a local PTY, with no isolation at all; yields once the prompt is there."""
+    stream: pexpect.spawn[bytes] = tuned(pexpect.spawn("bash", ["-c", SHELL], timeout=30))
+    try:
+        stream.expect_exact(PROMPT)
+        yield stream
+    finally:
+        _end(stream)
+
+
+@contextmanager
 def namespaces(lower: Path = Path("/")) -> Iterator[SpawnBase[bytes]]:
     """unshare everything, mount an overlay, change root, exec the shell; yields once the prompt is there. Root only."""
     place = Path(tempfile.mkdtemp(prefix="tgym-floor-"))
@@ -69,8 +81,16 @@ def namespaces(lower: Path = Path("/")) -> Iterator[SpawnBase[bytes]]:
         stream.expect_exact(PROMPT)
         yield stream
     finally:
-        stream.close(force=True)
+        _end(stream)
         subprocess.run(["rmdir", str(place)], check=True)
+
+
+def _end(stream: pexpect.spawn[bytes]) -> None:
+    """Kill and reap it; pexpect's own close would try gentler signals first, with a tenth of a second after each."""
+    stream.kill(signal.SIGKILL)
+    stream.wait()
+    stream.ptyproc.delayafterclose = 0  # type: ignore[attr-defined]  # its stubs leave it out
+    stream.close()
 
 
 def tuned(stream: Spawn) -> Spawn:
