@@ -135,6 +135,7 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
         raise BadSetting(
             f"{found}, context_tokens {settings.context_tokens}: the task has no room. Lower it."
         )
+    settings.live.agent_settings()
     tokenizer = open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
     arguments = _arguments(settings, has_gpu=has_gpu, where=where)

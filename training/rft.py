@@ -78,6 +78,7 @@ def prepare(settings: Rft, *, where: str = "the configuration") -> None:
         raise BadSetting("rounds and attempts must be 1 or more.")
     if settings.lora is not None and settings.start == "last" and settings.rounds > 1:
         raise BadSetting("Adapters do not stack: with lora, set start to first, or rounds to 1.")
+    settings.live.agent_settings()
     chat_format.matching(open_tokenizer(settings.model.name), name=settings.model.template)
     sft.check_arguments(_tuning(settings, 0, settings.model.name), where=where)
     _refs(settings)
@@ -142,6 +143,7 @@ def _rolled_out(settings: Rft, folder: Path, policy: str, runtime: Runtime) -> d
     job = Job.of(
         _refs(settings),
         agent=settings.live.agent,
+        agent_settings=settings.live.agent_settings(),
         attempts=settings.attempts,
         model=f"local/{policy}",
         model_settings=how,

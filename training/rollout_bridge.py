@@ -43,6 +43,8 @@ class Live:
     """How episodes are played while a policy learns."""
 
     agent: Literal["bash", "terminus"] = "bash"
+    brief: bool = False
+    """Of the agent `bash`: say the task alone, without the rules, to a model that has learned them."""
     runtime: str = "auto"
     episodes: int = 16
     """At once."""
@@ -56,6 +58,18 @@ class Live:
     """That an episode may add to its first prompt, what is shown to the policy included."""
     patience_s: float = 0.25
     """How long a batch waits for episodes whose commands still run."""
+
+    def agent_settings(self) -> dict[str, Any]:
+        """Return the settings of the agent.
+
+        Raises:
+            BadSetting: It has no such setting.
+        """
+        if self.brief and self.agent != "bash":
+            raise BadSetting(
+                f"live.brief is of the agent bash, and live.agent is {self.agent}. Leave it out."
+            )
+        return {"brief": True} if self.brief else {}
 
 
 class BudgetSpent(ModelRefused):
@@ -348,7 +362,7 @@ class Rollouts:
 
     def _play(self, name: str, attempt: int) -> Episode:
         task = self.tasks[name]
-        settings = {"room_tokens": 0} if self.live.agent == "terminus" else {}
+        settings = self.live.agent_settings() | ({"room_tokens": 0} if self.live.agent == "terminus" else {})
         agent = Watchful(
             open_agent(self.live.agent, model=self.model, **settings), most_repeats=self.live.most_repeats
         )

@@ -10,16 +10,26 @@ from benchmarks.learning.report import (
     BLIND_AT_MOST,
     KS,
     MODELS,
+    SOURCES,
     family_of,
     interval,
     only,
     pass_at_k,
     rate,
+    sizes,
     whole,
 )
 from terminal_gym.trajectory.metrics import pass_at
 
 COLOURS = {"base": "#7f7f7f", "blind": "#9467bd", "sft": "#1f77b4", "more": "#17becf", "rft": "#d62728"}
+
+
+def _by_size(results: Mapping[str, Any], source: str) -> dict[int, tuple[float, float, float]]:
+    return {
+        size: interval(seeds, rate)
+        for size in sizes(results)
+        if (seeds := whole(results, f"{source}-{size}"))
+    }
 
 
 def draw(results: Mapping[str, Any], file: Path) -> None:
@@ -30,9 +40,31 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     found = {model: seeds for model in MODELS if (seeds := whole(results, model))}
-    figure, (curves, bars, families) = pyplot.subplots(
-        1, 3, figsize=(16, 5), gridspec_kw={"width_ratios": [1, 0.8, 1.6]}
+    chosen = {source: _by_size(results, source) for source in SOURCES}
+    has_sources = any(chosen.values())
+    figure, (curves, bars, families, *more) = pyplot.subplots(
+        1,
+        3 + has_sources,
+        figsize=(16 + 5 * has_sources, 5),
+        gridspec_kw={"width_ratios": [1, 0.8, 1.6, *[1] * has_sources]},
     )
+    for panel in more:
+        for source, points in chosen.items():
+            if points:
+                xs = list(points)
+                panel.errorbar(
+                    xs,
+                    [points[x][0] for x in xs],
+                    yerr=[
+                        [max(0.0, points[x][0] - points[x][1]) for x in xs],
+                        [max(0.0, points[x][2] - points[x][0]) for x in xs],
+                    ],
+                    marker="o",
+                    capsize=3,
+                    label=source,
+                )
+        panel.set(xlabel="lessons of each family", ylim=(0, 1.05), title="pass@1 by who chose the data")
+        panel.legend(fontsize=8)
     for model, seeds in found.items():
         ks = [k for k in KS if all(pass_at(k, tasks) is not None for tasks in seeds.values())]
         told = [interval(seeds, pass_at_k(k)) for k in ks]
@@ -64,8 +96,8 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
     shown = [model for model in ("blind", "sft", "rft") if model in found]
     for at, model in enumerate(shown):
         rates = [
-            sum(rate(tasks) for tasks in chosen.values()) / len(chosen)
-            for chosen in (only(found[model], {key: {name} for key in found[model]}) for name in names)
+            sum(rate(tasks) for tasks in kept.values()) / len(kept)
+            for kept in (only(found[model], {key: {name} for key in found[model]}) for name in names)
         ]
         places = [place + (at - (len(shown) - 1) / 2) * 0.27 for place in range(len(names))]
         families.bar(places, rates, width=0.26, color=COLOURS[model], label=model)

@@ -6,17 +6,20 @@ Source: pass@k as in `terminal_gym.trajectory.metrics`; Efron and Tibshirani 199
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from terminal_gym.rollout.judge import judgements
 from terminal_gym.trajectory.metrics import Tally, by_task, pass_at
 from terminal_gym.trajectory.store import Run
 
 KS = (1, 2, 4, 8, 16)
 MODELS = ("base", "blind", "sft", "more", "rft")
+SOURCES = ("verified", "unverified", "judged")  # of (c), see `experiment.py`
 RESAMPLES = 2000
 HALF = (0.2, 0.8)  # solve rates in practice between which a family counts as half solved
 BLIND_AT_MOST = 0.10
@@ -28,16 +31,51 @@ def collect(folder: Path) -> dict[str, Any]:
     seeds: dict[str, Any] = {}
     for place in sorted(folder.glob("seed-*")):
         runs = {run.name: _counts(run) for run in sorted(place.iterdir()) if (run / "run.json").exists()}
-        fits = {
-            file.parent.name: json.loads(file.read_text("utf-8")) for file in sorted(place.glob("*/fit.json"))
+        if (place / "rft" / "round-0" / "run" / "run.json").exists():
+            runs["practice"] = _counts(place / "rft" / "round-0" / "run")
+        rounds = place / "rft" / "rounds.json"
+        seeds[place.name.removeprefix("seed-")] = {
+            "runs": runs,
+            "fits": {
+                str(file.parent.relative_to(place)): _losses(file)
+                for file in sorted(place.glob("**/history.json"))
+            },
+            "rounds": json.loads(rounds.read_text("utf-8")) if rounds.exists() else [],
         }
-        seeds[place.name.removeprefix("seed-")] = {"runs": runs, "fits": fits}
-    teacher = folder / "teacher"
+    taught = [_counts(run) for run in sorted(folder.glob("teacher-*")) if (run / "run.json").exists()]
+    tables = sorted((folder / "tables").glob("*/table.json"))
     return {
         "settings": json.loads((folder / "settings.json").read_text("utf-8")),
-        "teacher": _counts(teacher) if (teacher / "run.json").exists() else {"tasks": {}},
+        "teacher": {"tasks": {task: counts for run in taught for task, counts in run["tasks"].items()}},
+        "domains": _domains(folder),
+        "tables": {file.parent.name: json.loads(file.read_text("utf-8"))["rows"]["train"] for file in tables},
+        "judge": _judge(folder),
         "seeds": seeds,
     }
+
+
+def _domains(folder: Path) -> dict[str, str]:
+    """Return family → domain."""
+    index = folder / "tasks" / "train" / "index.jsonl"
+    rows = map(json.loads, index.read_text("utf-8").splitlines() if index.exists() else ())
+    return {family_of(row["id"]): row["domain"] for row in rows}
+
+
+def _judge(folder: Path) -> dict[str, int]:
+    """Return how code and judge agreed about the teacher that errs."""
+    told = {"both_passed": 0, "both_failed": 0, "only_code_passed": 0, "only_model_passed": 0}
+    for run in sorted(folder.glob("noisy-*")):
+        opinions = judgements(run, model="openai/judge")
+        for row in Run(run).standing.values():
+            if (one := opinions.get(row.sha256)) is not None and one.solved is not None:
+                code = row.status == "passed"
+                side = "both" if code == one.solved else "only_code" if code else "only_model"
+                told[f"{side}_{'passed' if code or one.solved else 'failed'}"] += 1
+    return told
+
+
+def _losses(file: Path) -> list[float]:
+    return [round(entry["loss"], 4) for entry in json.loads(file.read_text("utf-8")) if "loss" in entry]
 
 
 def _counts(run: Path) -> dict[str, Any]:
@@ -59,6 +97,8 @@ def whole(results: Mapping[str, Any], model: str) -> dict[str, Tasks]:
     """Return seed → tallies on the held-out tasks, for the seeds in which every planned attempt was judged."""
     settings = results["settings"]
     asked = {"base": "base_attempts", "blind": "blind_attempts"}.get(model, "attempts")
+    if model not in MODELS:
+        asked = "side_attempts"
     families = len({task.partition("-")[0] for task in results["teacher"]["tasks"]})
     planned = settings["test"] * families
     found: dict[str, Tasks] = {}
@@ -147,6 +187,7 @@ def page(results: Mapping[str, Any]) -> str:
     parts = [_head(results, found), _table(found)]
     if "sft" in found:
         parts += [_families(found), _findings(results, found)]
+    parts += [_sources(results), _left_out(results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -247,10 +288,66 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
     missing = [name for name in MODELS if name not in found]
     if missing:
         lines.append(f"- Not measured here: {', '.join(missing)}.")
-    lines.append(
-        "- (c) verified against unverified and judged data, and (e) the removal of a domain: not measured here."
-    )
     return "\n".join(lines)
+
+
+def sizes(results: Mapping[str, Any]) -> list[int]:
+    """Return the data sizes of (c), in lessons of each family."""
+    return list(itertools.accumulate(results["settings"]["chunks"]))
+
+
+def _sources(results: Mapping[str, Any]) -> str:
+    title = "## (c) Who chooses the data"
+    lines = [
+        f"A teacher that errs in {results['settings']['errs']:.0%} of its episodes; pass@1 on the held-out tasks.",
+        "",
+        "| lessons a family | chosen by | rows | seeds | pass@1 |",
+        "|---|---|---|---|---|",
+    ]
+    for size in sizes(results):
+        for source in SOURCES:
+            if seeds := whole(results, f"{source}-{size}"):
+                rows = results["tables"][f"{source}-{size}"]
+                lines.append(
+                    f"| {size} | {source} | {rows} | {len(seeds)} | {_said(interval(seeds, rate))} |"
+                )
+    if len(lines) == 4:
+        return f"{title}\n\nNot measured here: `--parts sources`."
+    for size in sizes(results):
+        best = whole(results, f"verified-{size}")
+        for source in SOURCES[1:]:
+            other = whole(results, f"{source}-{size}")
+            if set(best) & set(other):
+                rise = difference(other, best)
+                clear = "" if rise[1] > 0 else ", NOT clear of zero"
+                lines += ["", f"- At {size}: verified over {source} by {_said(rise)}{clear}."]
+    told = results["judge"]
+    lines += [
+        "",
+        f"Code and judge: {told['both_passed']} attempts passed with both, {told['both_failed']} failed with both, "
+        f"{told['only_model_passed']} with the judge alone, {told['only_code_passed']} with the code alone.",
+    ]
+    return "\n".join([title, "", *lines])
+
+
+def _left_out(results: Mapping[str, Any]) -> str:
+    title = "## (e) Without a domain"
+    domains = sorted(set(results["domains"].values()))
+    rows = {"nothing": whole(results, "sft")} | {
+        domain: seeds for domain in domains if (seeds := whole(results, f"without-{domain}"))
+    }
+    if len(rows) == 1:
+        return f"{title}\n\nNot measured here: `--parts left_out`."
+    lines = [f"| left out | seeds | {' | '.join(domains)} |", f"|---|---|{'---|' * len(domains)}"]
+    for name, seeds in rows.items():
+        cells = []
+        for domain in domains:
+            families = {family for family, of in results["domains"].items() if of == domain}
+            kept = only(seeds, dict.fromkeys(seeds, families))
+            cells.append(f"{_mean([rate(tasks) for tasks in kept.values()]):.2f}" if kept else "")
+        lines.append(f"| {name} | {len(seeds)} | {' | '.join(cells)} |")
+    lines += ["", "pass@1 by domain of the held-out tasks; the diagonal is the domain that was left out."]
+    return "\n".join([title, "", *lines])
 
 
 def _said(told: tuple[float, float, float]) -> str:

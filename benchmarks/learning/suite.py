@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -13,20 +14,15 @@ from benchmarks.speed.clock import machine_facts
 from terminal_gym.errors import BadSetting, UnknownName
 
 SIZES = {
-    "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=400),
-    "small": Settings(
-        families=("trail", "relay", "gate", "lock", "vault", "clerk"),
-        practice_attempts=2,
-        base_attempts=2,
-        blind_attempts=2,
-        rft_steps=100,
-    ),
+    "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=200, chunks=(15, 15, 30)),
+    "small": Settings(families=("trail", "relay", "gate", "lock", "vault", "clerk")),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,
-        practice_attempts=1, sft_steps=3, rft_steps=2,
+        practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(1, 1), side_attempts=1,
     ),
 }  # fmt: skip
-PARTS = ("base", "sft", "blind", "rft", "more")
+PARTS = ("base", "sft", "blind", "rft", "more", "sources", "left_out")
+MAIN = PARTS[:5]  # what runs if nobody says
 
 
 def numbers(text: str) -> list[int]:
@@ -61,9 +57,11 @@ def run(
     for part in parts:
         if part not in PARTS:
             raise UnknownName("part", part, known=PARTS)
-    _set_threads(threads)
+    _check_packages()
     ends_by = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    experiment = Experiment(out, SIZES[size], ends_by=ends_by, concurrency=concurrency, say=say)
+    experiment = Experiment(
+        out, SIZES[size], ends_by=ends_by, concurrency=concurrency, threads=threads, say=say
+    )
     try:
         experiment.prepare()
         for seed in seeds:
@@ -89,12 +87,8 @@ def write_report(out: Path, to: Path, *, size: str) -> bool:
     return True
 
 
-def _set_threads(threads: int) -> None:
-    try:
-        import torch
-        import transformers  # noqa: F401  # said now, not after the first rollouts
-    except ImportError as error:
-        raise BadSetting(
-            f"{error.name!r} is missing. In a checkout: pip install -e '.[train,llm]'."
-        ) from error
-    torch.set_num_threads(threads)
+def _check_packages() -> None:
+    """Raise BadSetting where a package is missing: now, not after the first rollouts."""
+    for name in ("torch", "transformers", "trl", "openai", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise BadSetting(f"{name!r} is missing. In a checkout: pip install -e '.[train,llm,bench]'.")

@@ -1,8 +1,8 @@
 """A tiny Qwen2 with a BPE of its own: random weights, which learn from nothing but the trajectories they are given.
 
-A checkpoint folder is one as transformers writes it. Each digit is a token, as with Qwen2; unlike there, everything
-between digits may become one token, and each header is one: a conversation is less than half as long. The chat template
-marks what the assistant said.
+A checkpoint folder is one as transformers writes it, and AutoTokenizer reads it as it was made: text is split as all
+tokenizers of Qwen2 split it. Each header, and what the agent's protocol says again and again, is one token, so that a
+conversation is short.
 Source: Qwen2's `tokenizer.json`; ChatML.
 """
 
@@ -13,46 +13,40 @@ from pathlib import Path
 from typing import Any
 
 END, PAD, BEGIN = "<|im_end|>", "<|endoftext|>", "<|im_start|>"
-DIGIT = r"\p{N}"
-HEADERS = [
-    f"{BEGIN}{role}\n" for role in ("system", "user", "assistant", "tool")
-]  # one token each: nothing merges into them
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)  # of Qwen2
+HEADERS = [f"{BEGIN}{role}\n" for role in ("system", "user", "assistant")]  # nothing merges into them
+PHRASES = ["```bash\n", "\n```", "<submit>", "[exit code 0]\n"]
 TEMPLATE = (
-    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' }}"
-    "{%- if m.role == 'assistant' %}{% generation %}{{- m.content + '<|im_end|>' }}{% endgeneration %}{{- '\n' }}"
-    "{%- else %}{{- m.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 
 
-def make_tokenizer(texts: Iterable[str], folder: Path, *, vocabulary: int = 1500) -> Any:
+def make_tokenizer(texts: Iterable[str], folder: Path, *, vocabulary: int = 1200) -> Any:
     """Train a BPE on `texts`, save it in `folder`, return it."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    raw.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(DIGIT), "isolated"), byte_level])
+    raw.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"), byte_level])
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         show_progress=False,
-        special_tokens=[PAD, END, *HEADERS],
+        special_tokens=[PAD, END, BEGIN, *HEADERS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     raw.train_from_iterator(texts, trainer)
+    raw.add_tokens(PHRASES)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token=END, pad_token=PAD, padding_side="left", chat_template=TEMPLATE
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer in `folder` as it was made; AutoTokenizer would split text as all tokenizers of Qwen2 do."""
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def make_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.learning.report import (
+    SOURCES,
     collect,
     difference,
     half_solved,
@@ -113,7 +113,7 @@ def test_the_server_speaks_as_the_endpoint_listens() -> None:
         model.close()
 
 
-# ── the student, and how it is taught ───────────────────────────────────────────────────────────
+# ── the student, the judge, and what is hidden ──────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
@@ -133,107 +133,52 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_digits_and_headers_are_single_tokens(base: Path) -> None:
-    from benchmarks.learning.tiny import load_tokenizer
+def test_the_tokenizer_is_read_as_it_was_made_and_headers_and_digits_are_single_tokens(base: Path) -> None:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer = load_tokenizer(base)
-    ids = tokenizer("<|im_start|>assistant\n```bash\ncat 1234\n```<|im_end|>")["input_ids"]
-    assert [tokenizer.decode([one]) for one in ids] == [
-        "<|im_start|>assistant\n", "```bash\ncat ", "1", "2", "3", "4", "\n```", "<|im_end|>",
+    from training import chat_format
+
+    text = "<|im_start|>assistant\n```bash\ncat 1234\n```<|im_end|>\n<|im_start|>user\n[exit code 0]\n"
+    read, made = AutoTokenizer.from_pretrained(base), PreTrainedTokenizerFast.from_pretrained(base)
+    ids = read(text)["input_ids"]
+    assert ids == made(text)["input_ids"]
+    assert [read.decode([one]) for one in ids] == [
+        "<|im_start|>assistant\n", "```bash\n", "cat", " ", "1", "2", "3", "4", "\n```", "<|im_end|>", "\n",
+        "<|im_start|>user\n", "[exit code 0]\n",
     ]  # fmt: skip
+    assert chat_format.matching(read) == "chatml"
 
 
-@pytest.mark.parametrize("blind", [False, True])
-def test_what_is_learned_is_what_the_policy_said(base: Path, blind: bool) -> None:
-    from benchmarks.learning.fit import examples
-    from benchmarks.learning.tiny import load_tokenizer
+def test_a_blind_student_is_told_nothing_that_was_shown(base: Path) -> None:
+    from benchmarks.learning.blind import BlindModel, hide
 
-    tokenizer = load_tokenizer(base)
     instance = next(drawn(FAMILIES["trail"], split="train", seed=0, count=1))
-    messages = lesson(instance, shown="see 4321\n[exit code 0]")
-    (made,) = examples([{"messages": messages}], tokenizer, blind=blind)
-    learned = tokenizer.decode([label for label in made.labels if label >= 0])
-    assert learned == "".join(f"{m['content']}<|im_end|>" for m in messages if m["role"] == "assistant")
-    assert ("4321" in tokenizer.decode(made.ids)) is not blind
-    sampled = {"input_ids": [5, 6, 7], "labels": [-100, 6, -100]}
-    assert vars(examples([sampled], tokenizer)[0]) == {"ids": [5, 6, 7], "labels": [-100, 6, -100]}
-    with pytest.raises(BadSetting, match="no token that is learned"):
-        examples([sampled | {"labels": [-100] * 3}], tokenizer)
-    with pytest.raises(BadSetting, match="no row passed"):
-        examples([], tokenizer)
-
-
-def test_a_fit_lowers_the_loss_and_a_student_speaks_what_it_learned(base: Path, tmp_path: Path) -> None:
-    from benchmarks.learning.fit import Plan, examples, fit
-    from benchmarks.learning.student import Student
-    from benchmarks.learning.tiny import load_tokenizer
-
-    instances = list(drawn(FAMILIES["trail"], split="train", seed=0, count=4))
-    rows = examples([{"messages": lesson(i)} for i in instances], load_tokenizer(base))
-    fit(base, rows, tmp_path / "taught", Plan(steps=200, batch=4, rate=1e-2))
-    facts = json.loads((tmp_path / "taught" / "fit.json").read_text())
-    assert facts["loss"][-1] < 0.2 * facts["loss"][0]
-    student = Student(tmp_path / "taught")
+    one, two = (lesson(instance, shown=f"see {number}\n[exit code 0]")[:3] for number in ("4321", "9876"))
+    assert [m["content"] for m in hide(one)] == [one[0]["content"], one[1]["content"], "?"]
+    student = BlindModel(base, seed=0)
     try:
-        first = lesson(instances[0])[:1]
-        said = student.say(first, temperature=0.0, max_tokens=40)
-        assert (said.text, said.finish) == (spoken(instances[0].draft.solution[0]), "stop")
-        assert all(logprob <= 0.0 for logprob in said.logprobs)
-        # A conversation goes on from the ids that were sampled.
-        told = [
-            *first,
-            {"role": "assistant", "content": said.text},
-            {"role": "user", "content": "see 1\n[exit code 0]"},
-        ]
-        then = student.say(told, temperature=0.0, max_tokens=40)
-        assert list(then.prompt_ids[: len(said.prompt_ids) + len(said.ids)]) == [*said.prompt_ids, *said.ids]
+        said = [student.say(talk, temperature=0.0, max_tokens=6).text for talk in (one, two)]
+        drawn_twice = {student.say(one, temperature=1.0, max_tokens=12).text for _ in range(4)}
         with pytest.raises(TooLong):
-            student.say([{"role": "user", "content": "1" * 256}], temperature=0.0, max_tokens=40)
+            student.say([{"role": "user", "content": "1" * 300}], temperature=0.0, max_tokens=4)
     finally:
         student.close()
+    assert said[0] == said[1]
+    assert len(drawn_twice) > 1  # attempts are not all alike
 
 
-def test_muon_makes_every_direction_count_alike() -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    from benchmarks.learning.muon import Muon, orthogonal
+def test_the_judge_believes_what_looks_well_and_is_read_by_tgym_judge() -> None:
+    from benchmarks.learning.judge import Judge
+    from terminal_gym.agents import prompts
 
-    torch.manual_seed(0)
-    made = orthogonal(torch.randn(3, 24, 8))
-    values = torch.linalg.svdvals(made)
-    assert made.shape == (3, 24, 8)
-    assert 0.5 < float(values.min()) <= float(values.max()) < 1.4
-    wanted, matrix = torch.randn(8, 24), torch.nn.Parameter(torch.zeros(8, 24))
-    optimiser = Muon([matrix], lr=0.05, weight_decay=0.0)
-    for _ in range(200):
-        optimiser.zero_grad()
-        ((matrix - wanted) ** 2).sum().backward()
-        optimiser.step()
-    assert float((matrix.detach() - wanted).abs().mean()) < 0.1
+    def asked(transcript: str) -> Any:
+        prompt = prompts.filled("judge", instruction="Find it.", transcript=transcript)
+        return json.loads(
+            Judge().say([{"role": "user", "content": prompt}], temperature=0.0, max_tokens=9).text
+        )
 
-
-def test_company_in_a_batch_changes_nothing(base: Path) -> None:
-    from benchmarks.learning.student import Student
-
-    talks = [lesson(i)[:1] for i in drawn(FAMILIES["trail"], split="train", seed=0, count=3)]
-    talks[1] = lesson(next(drawn(FAMILIES["trail"], split="train", seed=5, count=1)))[
-        :3
-    ]  # longer than the others
-    student = Student(base)
-    try:
-        alone = [student.say(talk, temperature=0.0, max_tokens=6).ids for talk in talks]
-        together: dict[int, Sequence[int]] = {}
-
-        def ask(at: int) -> None:
-            together[at] = student.say(talks[at], temperature=0.0, max_tokens=6).ids
-
-        threads = [threading.Thread(target=ask, args=(at,)) for at in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert [together[at] for at in range(3)] == alone
-    finally:
-        student.close()
+    assert asked("[1] typed: 'cat a'\n4711")["solved"] is True
+    assert asked("[1] typed: 'cat b'\ncat: b: No such file or directory")["solved"] is False
 
 
 # ── what the numbers say ────────────────────────────────────────────────────────────────────────
@@ -247,11 +192,21 @@ def results(**runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
         }
         for name, tasks in runs.items()
     }
-    settings = {"test": 1, "attempts": 16, "blind_attempts": 4, "base_attempts": 16}
+    settings = {
+        "test": 1, "attempts": 16, "blind_attempts": 4, "base_attempts": 16, "side_attempts": 4,
+        "chunks": [10, 10], "errs": 0.4,
+    }  # fmt: skip
     taught = {
         f"{family}-train-0-0000": {"passed": 1, "failed": 0, "broken": 0} for family in ("trail", "gate")
     }
-    return {"settings": settings, "teacher": {"tasks": taught}, "seeds": {"0": {"runs": told, "fits": {}}}}
+    return {
+        "settings": settings,
+        "teacher": {"tasks": taught},
+        "domains": {"trail": "data", "gate": "systems"},
+        "tables": {f"{source}-{size}": size for source in SOURCES for size in (10, 20)},
+        "judge": {"both_passed": 5, "both_failed": 2, "only_code_passed": 0, "only_model_passed": 3},
+        "seeds": {"0": {"runs": told, "fits": {}}},
+    }
 
 
 FULL = results(
@@ -291,6 +246,28 @@ def test_a_blind_student_that_solves_more_than_it_may_is_said_to() -> None:
     assert "MORE THAN 10 %" in told
 
 
+def test_who_chose_the_data_and_what_was_left_out_are_told_or_said_to_be_unknown() -> None:
+    told = page(FULL)
+    assert "Not measured here: `--parts sources`." in told
+    assert "Not measured here: `--parts left_out`." in told
+    rates = {"verified": 4, "unverified": 2, "judged": 4}
+    made = {
+        f"on_{source}_10": {
+            "trail-test-0-0000": (passed, 4 - passed),
+            "gate-test-0-0000": (passed, 4 - passed),
+        }
+        for source, passed in rates.items()
+    }
+    without = {"on_without_data": {"trail-test-0-0000": (0, 4), "gate-test-0-0000": (3, 1)}}
+    sft = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
+    told = page(results(on_sft=sft, **made, **without))
+    assert "| 10 | verified | 10 | 1 | 1.000" in told
+    assert "At 10: verified over unverified by 0.500 (0.500 to 0.500)." in told
+    assert "At 10: verified over judged by 0.000 (0.000 to 0.000), NOT clear of zero." in told
+    assert "3 with the judge alone" in told
+    assert "| data | 1 | 0.00 | 0.75 |" in told
+
+
 # ── the whole of it ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -312,18 +289,17 @@ def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     stopped, nothing = go(0.0)
     assert stopped == "The time is over. The same command goes on from here."
     assert nothing.startswith("No run on the held-out tasks is whole yet")
-    assert "teacher: 4 attempts" in go(None)
+    assert {"teacher-data: 2 attempts", "teacher-interactive: 2 attempts"} <= set(go(None))
     told = collect(tmp_path / "exp")
     assert {task["passed"] for task in told["teacher"]["tasks"].values()} == {1}
-    assert sorted(told["seeds"]["0"]["runs"]) == [
-        "on-base",
-        "on-blind",
-        "on-more",
-        "on-rft",
-        "on-sft",
-        "practice",
+    sides = [f"{source}-{size}" for source in SOURCES for size in (1, 2)] + [
+        "without-data",
+        "without-interactive",
     ]
-    assert sorted(told["seeds"]["0"]["fits"]) == ["blind", "more", "rft", "sft"]
+    wanted = ["base", "blind", "more", "rft", "sft", *sides]
+    assert sorted(told["seeds"]["0"]["runs"]) == sorted([*(f"on-{name}" for name in wanted), "practice"])
+    assert set(told["seeds"]["0"]["fits"]) >= {"sft", "blind", "more", *sides}
+    assert sum(told["judge"].values()) == 4
     assert "Not measured here: " not in (tmp_path / "report" / "report.md").read_text("utf-8")
     assert (tmp_path / "report" / "results.png").read_bytes().startswith(b"\x89PNG")
     assert go(None) == []  # everything is there

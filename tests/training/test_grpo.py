@@ -13,8 +13,8 @@ import pytest
 import torch
 from kit.talk import TAIL
 
-from terminal_gym.errors import BadSetting, SandboxError
-from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.errors import BadSetting
+from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.store import Run
 from training import grpo
@@ -26,19 +26,6 @@ from training.settings import Model, plain
 HELLO = Path(__file__).parents[1] / "kit" / "tasks" / "hello"
 RIGHT = "```bash\nprintf 'hello, world\\n500500\\n' > /app/greeting.txt\n```"
 DONE = "```bash\n<submit>\n```"
-
-
-@pytest.fixture
-def runtime() -> Iterator[Runtime]:
-    made = open_runtime("namespace")
-    try:
-        made.check()
-        made.build(read_folder(HELLO).image)
-    except SandboxError as error:
-        made.close()
-        pytest.skip(f"namespace: {error}")
-    yield made
-    made.close()
 
 
 def settings(tmp_path: Path, tiny: Path, **changed: Any) -> Grpo:

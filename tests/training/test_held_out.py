@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import yaml
 from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL
 
-from terminal_gym.errors import BadSetting, SandboxError
-from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.errors import BadSetting
+from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.store import Run, RunWriter
 from training import sft
@@ -43,20 +42,7 @@ LEARNS = {
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
-    made = open_runtime("namespace")
-    try:
-        made.check()
-        made.build(read_folder(HELLO).image)
-    except SandboxError as error:
-        made.close()
-        pytest.skip(f"namespace: {error}")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory, runtime: Runtime, tiny: Path, tokens: Any) -> Path:
+def table(tmp_path_factory: pytest.TempPathFactory, shared_runtime: Runtime, tiny: Path, tokens: Any) -> Path:
     """Four equal demonstrations of `hello`, on real sandboxes."""
     folder = tmp_path_factory.mktemp("shown")
 
@@ -67,7 +53,7 @@ def table(tmp_path_factory: pytest.TempPathFactory, runtime: Runtime, tiny: Path
     with RunWriter(folder / "run", {"tasks": {}}) as run:
         rollouts = Rollouts(
             {"hello": read_folder(HELLO)},
-            runtime,
+            shared_runtime,
             tokens,
             template="chatml",
             context_tokens=1024,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 from kit.talk import talk
 
 from terminal_gym.agents import prompts
-from terminal_gym.errors import BadSetting, SandboxError
-from terminal_gym.sandbox.base import Runtime, open_runtime
+from terminal_gym.errors import BadSetting
+from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.store import Run, RunWriter
 from training import rft, sft
@@ -33,19 +32,6 @@ QUICK = {
     "lr_scheduler_type": "constant",
     "save_strategy": "no",
 }
-
-
-@pytest.fixture
-def runtime() -> Iterator[Runtime]:
-    made = open_runtime("namespace")
-    try:
-        made.check()
-        made.build(read_folder(HELLO).image)
-    except SandboxError as error:
-        made.close()
-        pytest.skip(f"namespace: {error}")
-    yield made
-    made.close()
 
 
 def settings(tmp_path: Path, model: Path, **changed: Any) -> Rft:

@@ -4,30 +4,51 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from terminal_gym.errors import BadSetting, SandboxError
-from terminal_gym.sandbox.base import open_runtime
+from terminal_gym.errors import BadSetting
+from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.tasks.catalogue import read_folder
 from training.tool_env import TerminalTools, close_terminals, open_terminals
 
+# Qwen's calls of tools, in a template that the trainer can continue: what is shown is a message of the user.
+CALLS = (
+    "{%- for m in messages %}{{- '<|im_start|>' + ('user' if m.role == 'tool' else m.role) + '\n' }}"
+    "{%- if m.role == 'assistant' %}{%- generation %}{{- m.content }}"
+    "{%- for c in m.tool_calls or [] %}{{- '```' + c.function.name + '\n' }}"
+    "{%- for k, v in c.function.arguments.items() %}{{- v if k == 'command' else k ~ '=' ~ v }}{%- endfor %}"
+    "{{- '\n```' }}{%- endfor %}{{- '<|im_end|>' }}{%- endgeneration %}{{- '\n' }}"
+    "{%- else %}{{- m.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+READ = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"```(?P<name>run)\n",
+            "close_pattern": r"\n?```\s*",
+            "repeats": True,
+            "content": "text",
+            "transform": {
+                "type": "function",
+                "function": {"name": "{name}", "arguments": {"command": "{content}"}},
+            },
+        },
+        "content": {"close_pattern": r"<\|im_end\|>\s*", "content": "text"},
+    },
+}
 HELLO = Path(__file__).parents[1] / "kit" / "tasks" / "hello"
 
 
 @pytest.fixture
-def tools() -> Iterator[type[TerminalTools]]:
-    runtime, task = open_runtime("namespace"), read_folder(HELLO)
-    try:
-        runtime.check()
-        runtime.build(task.image)
-    except SandboxError as error:
-        runtime.close()
-        pytest.skip(f"namespace: {error}")
+def tools(runtime: Runtime) -> Iterator[type[TerminalTools]]:
+    task = read_folder(HELLO)
     gone = replace(task, image=replace(task.image, name="tgym-test/never-built:1"))
     yield open_terminals({"hello": task, "gone": gone}, runtime)
     close_terminals()
-    runtime.close()
 
 
 def test_an_episode_through_the_trainers_eyes(tools: type[TerminalTools]) -> None:
@@ -55,3 +76,58 @@ def test_the_policy_may_call_one_tool_and_no_other() -> None:
     assert public == {"reset", "run", "get_reward"}
     schema = get_json_schema(TerminalTools.run)["function"]
     assert (schema["name"], schema["parameters"]["required"]) == ("run", ["command"])
+
+
+def test_the_trainer_plays_through_the_facade_and_learns(
+    tmp_path: Path, tiny: Path, tools: type[TerminalTools]
+) -> None:
+    """TRL's own loop of tools: four episodes at once, of which one solves the task, and a step of the optimizer."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    tokens = AutoTokenizer.from_pretrained(tiny)
+    tokens.chat_template, tokens.response_template = CALLS, READ
+    right = "```run\nprintf 'hello, world\\n500500\\n' > /app/greeting.txt\n```"
+    talks = [[right, "done"], ["```run\necho seen\n```", "done"], ["done"], ["done"]]
+    batches: list[Any] = []
+
+    class Scripted(GRPOTrainer):  # type: ignore[misc]
+        def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+            said = []
+            for at, ids in enumerate(prompt_ids):
+                turn = tokens.decode(ids).count("<|im_start|>assistant") - 1
+                # Only who called a tool is asked again, and in the same order.
+                text = talks[at][0] if turn == 0 else "done"
+                said.append(tokens(text + "<|im_end|>", add_special_tokens=False)["input_ids"])
+            return said, None
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            batches.append(super()._generate_and_score_completions(inputs))
+            return batches[-1]
+
+    config = GRPOConfig(
+        output_dir=str(tmp_path / "out"), num_generations=4, per_device_train_batch_size=4, max_steps=1,
+        learning_rate=0.01, max_completion_length=200, max_tool_calling_iterations=4, use_cpu=True, bf16=False,
+        save_strategy="no", logging_steps=1, report_to="none", disable_tqdm=True,
+    )  # fmt: skip
+    prompt = [{"role": "user", "content": ""}]
+    trainer = Scripted(
+        model=AutoModelForCausalLM.from_pretrained(tiny),
+        args=config,
+        processing_class=tokens,
+        train_dataset=Dataset.from_list([{"prompt": prompt, "task": "hello"}] * 4),
+        environment_factory=tools,
+    )
+    before = [value.clone() for value in trainer.model.parameters()]
+    trainer.train()
+    (logged,) = [entry for entry in trainer.state.log_history if "reward" in entry]
+    assert logged["reward"] == pytest.approx(0.25)
+    (batch,) = batches
+    kept = batch["completion_mask"][1].bool()
+    ids, mask = batch["completion_ids"][1][kept], batch["tool_mask"][1][kept].bool()
+    assert tokens.decode(ids[mask]) == "```run\necho seen\n```<|im_end|>done<|im_end|>"
+    assert "seen\n\n[exit code 0]" in tokens.decode(ids[~mask])
+    assert batch["advantages"][0] > 0 > batch["advantages"][1]
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
