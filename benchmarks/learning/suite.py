@@ -15,7 +15,13 @@ from terminal_gym.errors import BadSetting, UnknownName
 
 SIZES = {
     "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=200, chunks=(15, 15, 30)),
-    "small": Settings(families=("trail", "relay", "gate", "lock", "vault", "clerk")),
+    "small": Settings(
+        families=("trail", "relay", "gate", "lock", "vault", "clerk"),
+        base_attempts=2,
+        blind_attempts=2,
+        practice_rounds=1,
+        rft_steps=100,
+    ),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,
         practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(1, 1), side_attempts=1,
