@@ -17,8 +17,8 @@ from benchmarks.evaluate import run_terminal_bench
 from benchmarks.leaderboard import run_leaderboard_check
 from benchmarks.parity.command import run_parity
 from benchmarks.report import run_report
-from benchmarks.speed import run_store, suite
-from benchmarks.speed.clock import Measured, save
+from benchmarks.speed import many_images, run_store, suite
+from benchmarks.speed.clock import Measured, machine_facts, save
 from benchmarks.speed.peers.compare import Plan
 from benchmarks.speed.peers.suite import run as compare_peers
 from terminal_gym.sandbox.base import open_runtime
@@ -81,16 +81,29 @@ def scale(
         str, typer.Option(help="How many episodes at once, one after the other.")
     ] = "1,8,32,64,128",
     episodes: Annotated[int, typer.Option(min=1, help="For each of those at once.")] = 2,
+    images: Annotated[
+        str, typer.Option(help="Then also with so many distinct images on Docker, such as 10,100,1000.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="JSON; a page and a plot are written beside it.")] = RESULTS
     / "scale.json",
 ) -> None:
-    """Whole episodes a minute, and what one costs, from one at once to many."""
+    """Whole episodes a minute, and what one costs, from one at once to many, and with many distinct images."""
     console = Console()
-    numbers = tuple(int(word) for word in at_once.split(","))
-    plan = Plan(repeats=0, at_once=numbers, episodes=episodes, turns=1)
-    only = [f"terminal-gym {runtime}" for runtime in runtimes or ["docker", "embedded"]]
-    compare_peers(plan, out, only=only, say=lambda text: console.print(text, style="dim"))
-    console.print(Markdown(out.with_suffix(".md").read_text("utf-8")))
+
+    def say(text: str) -> None:
+        console.print(text, style="dim")
+
+    if numbers := tuple(int(word) for word in at_once.split(",") if int(word)):
+        plan = Plan(repeats=0, at_once=numbers, episodes=episodes, turns=1)
+        only = [f"terminal-gym {runtime}" for runtime in runtimes or ["docker", "embedded"]]
+        compare_peers(plan, out, only=only, say=say)
+        console.print(Markdown(out.with_suffix(".md").read_text("utf-8")))
+    if counts := [int(word) for word in images.split(",") if word]:
+        rows = many_images.measure(counts, resets=20, at_once=16, steps=20, say=say)
+        told = {"question": "What do many distinct images cost?", "machine": machine_facts(), "rows": rows}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.with_name(f"{out.stem}-images.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        console.print_json(json.dumps([{k: v for k, v in row.items() if k != "reset_ms"} for row in rows]))
 
 
 @app.command()

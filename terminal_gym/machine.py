@@ -228,6 +228,11 @@ class WarmPool:
                 started = self._workers.submit(self._start, task)
                 self._warm.setdefault(task.content_hash(), deque()).append(started)
 
+    def ready(self, task: Task) -> int:
+        """Return how many machines of `task` are started and wait to be taken."""
+        with self._mutex:
+            return sum(started.done() for started in self._warm.get(task.content_hash(), ()))
+
     def take(self, task: Task, *, rows: int, cols: int, record: bool) -> Machine:
         while (self._wanted == (rows, cols, record)) and (ahead := self._ahead(task)):
             with contextlib.suppress(TerminalGymError):  # tried again below, where the caller hears of it

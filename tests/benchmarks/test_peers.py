@@ -31,7 +31,7 @@ class Plain:
     def reset(self):
         Plain.opened += 1
         with log.open("a") as told: told.write(kind + "\\n")
-        if kind == "dies" and Plain.opened > 2: sys.exit("it fell over")
+        if kind == "dies" and Plain.opened > 4: sys.exit("it fell over")
         if kind == "flaky" and Plain.opened % 2: raise OSError("no room")
         return Plain.opened
     def step(self, handle, command):
@@ -138,6 +138,15 @@ def test_a_floor_does_the_work() -> None:
         "reset",
         "close",
     ]
+
+
+def test_ours_does_the_work_also_by_a_pool() -> None:
+    with driven(places.own_command("ours", "namespace", "warm")) as driver:
+        told = driver.ask("life", within_s=120, steps=1)
+        played = driver.ask("episodes", within_s=120, count=2, at_once=2, steps=1)[0]
+    works = [one["work"] for one in told if "ms" in one]
+    assert works == ["reset", "step", "terminus", "1 MB", "10 MB", "verify", "reset", "close"], told
+    assert (played["passed"], played["reasons"]) == (2, {})
 
 
 def test_every_peer_is_pinned_and_has_its_script() -> None:

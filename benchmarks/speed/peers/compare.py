@@ -65,6 +65,13 @@ def compare(contenders: Mapping[str, Maker], plan: Plan, *, say: Say) -> dict[st
             except Absent as reason:
                 found[name].reasons["start"] = str(reason)
                 say(f"{name}: {reason}")
+        # First: a process that has served many has room left that growth would hide in.
+        for name in list(alive):
+            say(f"{name}: memory")
+            with _kept(found[name], "memory", alive, name):
+                told = alive[name].ask("memory", within_s=_LIFE_S * 2, count=plan.memory)
+                _keep_reasons(found[name], told)
+                found[name].memory_mib = next((one["mib"] for one in told if "mib" in one), None)
         for turn in range(plan.repeats + 1):
             for name in list(alive):
                 say(f"{name}: turn {turn} of {plan.repeats}" + (", warm-up" if not turn else ""))
@@ -79,11 +86,6 @@ def compare(contenders: Mapping[str, Maker], plan: Plan, *, say: Say) -> dict[st
                     say(f"{name}: {at_once} episodes at once, turn {turn + 1} of {plan.turns}")
                     with _kept(found[name], f"{at_once} at once", alive, name):
                         found[name].episodes.append(_episodes(alive[name], at_once, plan))
-        for name in list(alive):
-            say(f"{name}: memory")
-            with _kept(found[name], "memory", alive, name):
-                told = alive[name].ask("memory", within_s=_LIFE_S * 2, count=plan.memory)
-                found[name].memory_mib = next((one["mib"] for one in told if "mib" in one), None)
     return found
 
 
@@ -104,11 +106,17 @@ class _kept:
         return True
 
 
-def _keep_life(found: Found, told: Sequence[Mapping[str, Any]], *, counts: bool) -> None:
-    by_work: dict[str, list[float]] = {}
+def _keep_reasons(found: Found, told: Sequence[Mapping[str, Any]]) -> None:
     for one in told:
         if "error" in one:
             found.reasons[one["work"]] = one["error"]
+
+
+def _keep_life(found: Found, told: Sequence[Mapping[str, Any]], *, counts: bool) -> None:
+    by_work: dict[str, list[float]] = {}
+    _keep_reasons(found, told)
+    for one in told:
+        if "error" in one:
             continue
         found.judged |= one["work"] == "verify"
         if counts:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 
 from benchmarks.speed.peers.wire import serve
 from benchmarks.speed.subjects import TASK
 from terminal_gym.env import TerminalEnv
 from terminal_gym.llm.reply import read
+from terminal_gym.machine import Cold, Machines, WarmPool
 from terminal_gym.rollout.engine import Bounds
 from terminal_gym.sandbox.base import open_runtime
 from terminal_gym.tasks.catalogue import find_task
@@ -24,13 +26,11 @@ class Ours:
         self._task = find_task(TASK)
         self._runtime.build(self._task.image)
         self._judge_ahead = judge_ahead
-        bounds = (
-            Bounds()
-        )  # as a rollout has them: on a few processors, more at once only makes each of them slower
-        self._starts, self._verdicts = (
-            threading.Semaphore(bounds.starts),
-            threading.Semaphore(bounds.verifications),
-        )
+        self._machines: Machines = Cold(self._runtime)
+        # As a rollout bounds them: on a few processors, more at once only makes each of them slower.
+        bounds = Bounds()
+        self._starts = threading.Semaphore(bounds.starts)
+        self._verdicts = threading.Semaphore(bounds.verifications)
 
     def reset(self) -> TerminalEnv:
         """Return an environment at its first prompt."""
@@ -38,6 +38,7 @@ class Ours:
             self._task,
             runtime=self._runtime,
             step_s=120.0,
+            machines=self._machines,
             judge_ahead=self._judge_ahead,
             verdicts=self._verdicts,
         )
@@ -70,5 +71,29 @@ class Ours:
         self._runtime.close()
 
 
+class Warm(Ours):
+    """The same by a pool: what starts while an agent thinks is not waited for."""
+
+    def __init__(self, runtime: str):
+        super().__init__(runtime, judge_ahead=False)
+        self._pool = WarmPool(self._runtime)
+        self._machines = self._pool
+
+    def ahead(self) -> None:
+        """Have a machine started."""
+        self._pool.prepare(self._task)
+        while not self._pool.ready(self._task):
+            time.sleep(0.005)
+
+    def leave(self) -> None:
+        """Close the pool and the runtime."""
+        self._pool.close()
+        super().leave()
+
+
 if __name__ == "__main__":
-    serve(Ours(sys.argv[1], judge_ahead="ahead" in sys.argv[2:]))
+    serve(
+        Warm(sys.argv[1])
+        if "warm" in sys.argv[2:]
+        else Ours(sys.argv[1], judge_ahead="ahead" in sys.argv[2:])
+    )

@@ -17,7 +17,7 @@ from benchmarks.speed.peers.compare import Maker, Plan, as_json, compare
 from benchmarks.speed.peers.places import Absent
 from terminal_gym.errors import UnknownName
 
-_OF_OURS = ("terminal-gym embedded", "terminal-gym docker", "terminal-gym docker, judge ahead")
+_OF_OURS = "terminal-gym "  # what the name of a contender that needs no image of the peers begins with
 
 
 def run(plan: Plan, out: Path, *, only: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def run(plan: Plan, out: Path, *, only: Iterable[str], say: Callable[[str], None
         for name in wanted:
             if name not in known:
                 raise UnknownName("contender", name, known=known)
-        image = _machine(say) if any(name not in _OF_OURS for name in wanted) else ""
+        image = _machine(say) if not all(name.startswith(_OF_OURS) for name in wanted) else ""
         everyone = contenders(image, folder)
         try:
             found = compare({name: everyone[name] for name in everyone if name in wanted}, plan, say=say)
@@ -81,6 +81,7 @@ def contenders(image: str, folder: Path) -> dict[str, Maker]:
         "terminal-gym embedded": partial(places.own_command, "ours", "namespace"),
         "terminal-gym docker": partial(places.own_command, "ours", "docker"),
         "terminal-gym docker, judge ahead": partial(places.own_command, "ours", "docker", "ahead"),
+        "terminal-gym docker, warm pool": partial(places.own_command, "ours", "docker", "warm"),
     }
     for name, pin in places.pins().items():
         everyone[name] = partial(_peer, pin, image, folder)

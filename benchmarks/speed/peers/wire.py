@@ -1,8 +1,9 @@
 """What a contender's process says to the suite: a line of JSON for each measurement. Standard library only.
 
 A contender is an object with `reset`, `step`, `verify`, `close`, and where it has them `terminus` (a step as
-Terminus-2 makes it) and `drop` (an end without the grace that its own `close` gives). They may be plain functions or
-coroutines; plain ones run on threads where many episodes are at once, coroutines on one loop.
+Terminus-2 makes it), `drop` (an end without the grace that its own `close` gives) and `ahead` (what may be made before
+a reset without its clock running). They may be plain functions or coroutines; plain ones run on threads where many
+episodes are at once, coroutines on one loop.
 
     suite:      {"ask": "life", "steps": 5}
     contender:  {"work": "reset", "ms": 203.1}  …  {"done": "life"}
@@ -60,6 +61,7 @@ def serve(contender: Any) -> None:
 async def _life(contender: Any, say: Say, *, steps: int) -> None:
     """Two environments: one from reset to verdict, each kind of step `steps` times; one closed while it lives."""
     one = _Life(contender, say)
+    await _call(getattr(contender, "ahead", _nothing))
     await one.timed("reset", contender.reset, keep=True)
     try:
         for _ in range(steps):
@@ -75,9 +77,14 @@ async def _life(contender: Any, say: Say, *, steps: int) -> None:
             await one.timed("verify", contender.verify, one.kept, right=lambda passed: passed is True)
     finally:
         await _call(getattr(contender, "drop", contender.close), one.kept)
+    await _call(getattr(contender, "ahead", _nothing))
     await one.timed("reset", contender.reset, keep=True)
     await _call(contender.step, one.kept, work.STEP)
     await one.timed("close", contender.close, one.kept)
+
+
+def _nothing() -> None:
+    """Nothing is made ahead."""
 
 
 class _Life:
