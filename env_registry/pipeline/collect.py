@@ -18,7 +18,8 @@ from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
-from env_registry.pipeline.facts import TextFile, licence_of, main_language, text_files
+from env_registry.pipeline.facts import TextFile, main_language, text_files
+from env_registry.pipeline.licences import is_allowed, licence_of
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.sources import fetch
 from env_registry.pipeline.stage import Rejected, Table
@@ -82,7 +83,7 @@ class Collector:
         licence, where = licence_of(folder)
         if wanted.languages and language not in wanted.languages:
             raise Rejected("language", language or "none of the eight", licence=licence)
-        if wanted.licences and licence not in wanted.licences:
+        if wanted.licences and not (licence and is_allowed(licence, wanted.licences)):
             raise Rejected("licence", licence or "none was found", language=language)
         signature = _signature(files)
         if copy := self._claim(key, signature):

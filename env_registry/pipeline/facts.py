@@ -1,11 +1,7 @@
-"""What can be said of a repository without running it: its files, its language, its licence.
-
-Language and licence are told by `identify`, the library behind pre-commit: light, kept, and with the SPDX texts in it.
-"""
+"""What can be said of a repository without running it: its files and its language, told by `identify` from names."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,18 +11,6 @@ from identify import identify
 
 _ALIASES = {"c": "c", "c++": "c++", "go": "go", "html": "html", "java": "java", "javascript": "javascript"}
 _ALIASES |= {"php": "php", "python": "python", "ts": "javascript", "jsx": "javascript", "tsx": "javascript"}
-_LICENCE_FILE = re.compile(r"(?i)^(li[cs]en[cs]e|copying|unlicen[cs]e)([-.].*)?$")
-_DECLARED = (
-    ("package.json", re.compile(r'"license"\s*:\s*"([^"]+)"')),
-    ("PKG-INFO", re.compile(r"^License(?:-Expression)?:\s*(.+)$", re.M)),
-    ("pyproject.toml", re.compile(r'^license\s*=\s*(?:\{\s*text\s*=\s*)?"([^"]+)"', re.M)),
-    ("composer.json", re.compile(r'"license"\s*:\s*"([^"]+)"')),
-)
-_SAID = {
-    "mit": "MIT", "mit license": "MIT", "apache 2.0": "Apache-2.0", "apache-2.0": "Apache-2.0",
-    "apache license 2.0": "Apache-2.0", "apache software license": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause",
-    "bsd-2-clause": "BSD-2-Clause", "bsd 3-clause license": "BSD-3-Clause", "isc": "ISC",
-}  # fmt: skip
 _READ = 1 << 20  # bytes of one file
 
 
@@ -80,25 +64,3 @@ def main_language(files: list[TextFile]) -> str:
             count[file.language] += len(file.text)
     coded = {language: size for language, size in count.items() if language != "html"}
     return max(coded or count, key=lambda one: (count[one], one), default="")
-
-
-def licence_of(folder: Path) -> tuple[str, str]:
-    """(SPDX id, where it stands), ("", "") where none is found.
-
-    A licence's text counts before what package metadata says of it.
-    """
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink() and _LICENCE_FILE.match(path.name):
-            try:
-                found = identify.license_id(str(path))
-            except UnicodeDecodeError:
-                found = None
-            if found:
-                return found, path.name
-    for name, pattern in _DECLARED:
-        path = folder / name
-        if path.is_file() and not path.is_symlink():
-            said = pattern.search(decoded(path.read_bytes()[:_READ])[0])
-            if said:
-                return _SAID.get(said[1].strip().lower(), said[1].strip()), name
-    return "", ""

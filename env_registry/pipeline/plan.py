@@ -31,6 +31,18 @@ class Plan:
     packages: tuple[str, ...] = ()  # beyond those of the system
 
 
+# Beside the tree, without what only its developers need: npm resolves that as well, for minutes, before it leaves it out.
+_NPM = """mkdir /tmp/deps && cp package.json /tmp/deps/ && cd /tmp/deps
+npm pkg delete devDependencies scripts workspaces
+npm install --omit=dev --no-audit --no-fund --ignore-scripts
+if [ -d node_modules ]; then mv node_modules /app/; fi
+cd /app"""
+# Every file that the package exports is there, or its main one: a package of modules alone has no main one.
+_NPM_SMOKE = (
+    'const leaves = (e) => typeof e == "string" ? [e] : Object.values(e || {}).flatMap(leaves); '
+    'const named = leaves(require("/app/package.json").exports).filter((e) => !e.includes("*")); '
+    'if (!named.length || !named.every((e) => require("fs").existsSync("/app/" + e))) require.resolve("/app")'
+)
 _C = ("gcc", "g++", "make", "pkg-config", "libc6-dev")
 _PYTHON = ("python3", "python3-dev", "python3-venv", "python3-pip", "python3-setuptools", "python3-wheel")
 SYSTEMS = {
@@ -43,8 +55,8 @@ SYSTEMS = {
         ),
         System(
             "npm", ("package.json",), ("nodejs", "npm", "git"),
-            "npm install --omit=dev --no-audit --no-fund --ignore-scripts",
-            "npm ls --omit=dev --depth=0 >/dev/null && node -e 'require.resolve(\"/app\")'",
+            _NPM,
+            f"npm ls --omit=dev --depth=0 >/dev/null && node -e '{_NPM_SMOKE}'",
         ),
         System(
             "go", ("go.mod",), ("golang-go", "git"),

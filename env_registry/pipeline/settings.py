@@ -172,7 +172,9 @@ def _value(block: Block, key: str, default: Any) -> Any:
     if isinstance(default, int):
         return block.whole(key, default)
     if isinstance(default, float):
-        return block.number(key, default)
+        return (
+            block.seconds(key, default) if key == "threshold" else block.number(key, default)
+        )  # the former may be 0
     if isinstance(default, tuple):
         return block.texts(key)
     if isinstance(default, str):

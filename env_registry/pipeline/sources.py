@@ -37,6 +37,11 @@ _NAME = re.compile(
 _SDIST = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
 _APT = threading.Lock()
 _SIMPLE = "application/vnd.pypi.simple.v1+json"  # PEP 691
+_OUTAGE = re.compile(  # what npm, apt and git say of a network or an index that does not answer
+    r"ENOTFOUND|EAI_AGAIN|ECONN(REFUSED|RESET)|ETIMEDOUT|ERR_SOCKET|code E(429|5\d\d)\b|SELF_SIGNED_CERT"
+    r"|[Cc]ould not (resolve|connect)|Temporary failure|[Cc]onnection (timed out|refused|reset)|unreachable"
+    r"|Failed to connect|Could not get lock|\b50[0234] "
+)
 Fetch = Callable[["Source"], "Fetched"]
 
 
@@ -68,7 +73,7 @@ def fetch(spec: str, *, folder: Path, limit_bytes: int, timeout_s: float) -> Fet
 
     Raises:
         Rejected: "unfetchable", "no-source" or "too-large".
-        IndexUnreachable: It may be there another time.
+        IndexUnreachable: Nothing answers, or with an error of its own; it may be there another time.
         UnknownName: There is no such kind of source.
     """
     kind, _, name = spec.partition(":")
@@ -128,6 +133,8 @@ def _download(url: str, source: Source, *, accept: str = "*/*") -> bytes:
             data: bytes = answer.read(max(source.limit_bytes, 16 << 20) + 1)
     except urllib.error.HTTPError as error:
         with error:  # it holds the connection
+            if error.code == 429 or error.code >= 500:
+                raise IndexUnreachable(f"{source.name}: {error}") from None
             raise Rejected("unfetchable", f"{source.name}: {error}") from None
     except ValueError as error:
         raise Rejected("unfetchable", f"{source.name}: {error}") from error
@@ -153,7 +160,8 @@ def _debian(source: Source) -> Fetched:
         with _APT:  # the lists are fetched once, and apt holds a lock over them meanwhile
             known = _apt(source.timeout_s)
         options = [f"-o={key}={value}" for key, value in known.items()]
-        _ran(["apt-get", *options, "source", "--download-only", "--only-source", source.name], source, folder)
+        argv = ["apt-get", *options, "source", "--download-only", "--tar-only", "--only-source", source.name]
+        _ran(argv, source, folder)
         upstream = [
             path for path in Path(folder).iterdir() if re.search(r"(?<!\.debian)\.tar\.\w+$", path.name)
         ]
@@ -240,11 +248,15 @@ def _ran(argv: list[str], source: Source, folder: str) -> str:
     except FileNotFoundError as error:
         raise BadSetting(f"{source.kind} sources need {argv[0]}, which is not installed.") from error
     except subprocess.TimeoutExpired as error:
-        raise Rejected("unfetchable", f"{source.name}: not there after {source.timeout_s:.0f} s") from error
+        found = f"{source.name}: not there after {source.timeout_s:.0f} s"
+        if source.kind == "git":  # it may be as large as it likes
+            raise Rejected("unfetchable", found) from error
+        raise IndexUnreachable(found) from error
     except subprocess.CalledProcessError as error:
-        raise Rejected(
-            "unfetchable", f"{source.name}: {error.stderr.decode(errors='replace')[-500:]}"
-        ) from error
+        found = f"{source.name}: {error.stderr.decode(errors='replace')[-500:].strip()}"
+        if _OUTAGE.search(found):
+            raise IndexUnreachable(found) from error
+        raise Rejected("unfetchable", found) from error
     return ran.stdout.decode(errors="replace")
 
 

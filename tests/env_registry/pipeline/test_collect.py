@@ -17,7 +17,8 @@ import pytest
 from kit.repositories import MIT, repository
 
 from env_registry.pipeline.collect import Collector, slug
-from env_registry.pipeline.facts import decoded, licence_of, main_language, text_files
+from env_registry.pipeline.facts import decoded, main_language, text_files
+from env_registry.pipeline.licences import licence_of
 from env_registry.pipeline.run import run
 from env_registry.pipeline.settings import Collect, Settings, read_settings
 from env_registry.pipeline.sources import IndexUnreachable, fetch, pip_index
@@ -235,12 +236,40 @@ def test_a_silent_index_is_the_machines_fault_and_a_missing_package_is_not(
     pip_index.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("tool", "says", "is_machines"),
+    [
+        ("npm", "npm error code ENOTFOUND", True),
+        ("npm", "npm error code E503", True),
+        ("npm", "npm error code E404", False),
+        ("apt-get", "E: Could not get lock /lists/lock. It is held by process 1 (apt-get)", True),
+        ("apt-get", "Err:1 somewhere  Temporary failure resolving 'somewhere'", True),
+        ("apt-get", "E: Unable to find a source package for six", False),
+        ("git", "fatal: unable to access 'x': Could not resolve host: x", True),
+        ("git", "fatal: repository 'x' does not exist", False),
+    ],
+)
+def test_an_outage_is_not_held_against_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, says: str, is_machines: bool
+) -> None:
+    fake = tmp_path / tool
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *update) exit 0;; esac\ncat >&2 <<END\n{says}\nEND\nexit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    kind = {"npm": "npm", "apt-get": "debian", "git": "git"}[tool]
+    with pytest.raises(IndexUnreachable if is_machines else Rejected):
+        fetch(f"{kind}:six", folder=tmp_path, limit_bytes=LIMIT, timeout_s=10)
+
+
 def test_settings_are_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("sources: [path:a]\nlists: [more.txt]\nbuild: {timeout_s: 5, bases: {make: x}}\n")
+    path.write_text(
+        "sources: [path:a]\nlists: [more.txt]\nbuild: {timeout_s: 5, bases: {make: x}}\nscore: {threshold: 0}\n"
+    )
     (tmp_path / "more.txt").write_text("# ours\npath:b  # the second\n\npath:a\n")
     read = read_settings(path)
     assert read.sources == ("path:a", "path:b")
+    assert read.score.threshold == 0
     assert (read.build.timeout_s, read.build.bases, read.work) == (5.0, {"make": "x"}, tmp_path / "pipeline")
     path.write_text("sources: [path:a]\nbuild: {timeout: 5}\n")
     with pytest.raises(BadTaskFormat, match="timeout_s"):
