@@ -229,7 +229,9 @@ class Builder:
                 assert recipe.context is not None
                 source, names = recipe.context, set(_context_names(recipe))
             try:
-                archive, folder = _packed(source, words[:-1], target, is_folder=is_folder, names=names)
+                archive, folder = _packed(
+                    source, words[:-1], target, is_folder=is_folder, names=names, unpacks=at.name == "ADD"
+                )
             except FileNotFoundError as error:
                 raise BuildFailed(f"{file}:{at.line}: {error.args[0]} is not in the build context.") from None
         data = _with_mode(archive, options.get("chmod", ""))
@@ -452,9 +454,18 @@ def _context_names(recipe: ImageRecipe) -> list[str]:
 
 
 def _packed(
-    source: Path, patterns: list[str], target: str, *, is_folder: bool, names: set[str] | None
+    source: Path,
+    patterns: list[str],
+    target: str,
+    *,
+    is_folder: bool,
+    names: set[str] | None,
+    unpacks: bool = False,
 ) -> tuple[bytes, str]:
-    """Return (tar of what the patterns name, folder to unpack it in). A folder's content is copied, not itself."""
+    """Return (tar of what the patterns name, folder to unpack it in).
+
+    A folder's content is copied, not itself; so is an archive's where `unpacks`, into the folder `target`.
+    """
     made = io.BytesIO()
     folder, rename = (target.rstrip("/") or "/", "") if is_folder else ("/", "")
     with tarfile.open(fileobj=made, mode="w") as tar:
@@ -465,6 +476,10 @@ def _packed(
                 raise FileNotFoundError(pattern)
             for path in found:
                 inside = path.is_dir() and not path.is_symlink()
+                if unpacks and not inside and tarfile.is_tarfile(path):
+                    folder, rename = target.rstrip("/") or "/", ""
+                    _unpack(path, tar)
+                    continue
                 if not inside and not is_folder:
                     folder, _, rename = target.rstrip("/").rpartition("/")
                     folder = folder or "/"
@@ -477,6 +492,13 @@ def _packed(
                             each, rename or each.relative_to(start).as_posix(), recursive=False, filter=_plain
                         )
     return made.getvalue(), folder
+
+
+def _unpack(path: Path, into: tarfile.TarFile) -> None:
+    """Add what an archive holds, compressed or not, as ADD does."""
+    with tarfile.open(path) as archive:
+        for entry in archive:
+            into.addfile(entry, archive.extractfile(entry) if entry.isreg() else None)
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -74,6 +74,19 @@ def test_instructions_leave_what_docker_would(runtime: Namespace, context: Path)
     assert content(runtime, "/out") is None
 
 
+def test_add_unpacks_an_archive_and_copy_does_not(runtime: Namespace, context: Path) -> None:
+    with tarfile.open(context / "app.tgz", "w:gz") as tar:
+        tar.add(context / "files", "app")
+        link = tarfile.TarInfo("app/deep/same")
+        link.type, link.linkname = tarfile.LNKTYPE, "app/one"
+        tar.addfile(link)
+    build(runtime, context, "FROM base AS base\nFROM base\nADD app.tgz /put\nCOPY app.tgz /as/is\n")
+    assert content(runtime, "/put/app/deep/two") == b"2"
+    assert content(runtime, "/put/app/deep/same") == b"1"
+    assert content(runtime, "/put/app.tgz") is None
+    assert content(runtime, "/as/is") == (context / "app.tgz").read_bytes()
+
+
 def test_an_unchanged_instruction_is_not_run_again(runtime: Namespace, context: Path) -> None:
     build(runtime, context, "FROM base AS base\nFROM base\nRUN cat /proc/sys/kernel/random/uuid > /id\n")
     first = content(runtime, "/id")
