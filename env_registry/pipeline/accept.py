@@ -87,8 +87,18 @@ class Acceptor:
         longest = max(attempt.seconds["total"] for attempt in record.attempts)
         if longest > wanted.seconds:
             raise Rejected("too-slow", f"{longest:.0f} s")
-        named = ("repository", "writer", "family", "language", "score", "image", "digest", "split", "path")
-        cells = {name: instance.cells[name] for name in named}
+        named = (
+            "repository",
+            "writer",
+            "family",
+            "domain",
+            "grounded",
+            "language",
+            "score",
+            "image",
+            "digest",
+        )
+        cells = {name: instance.cells[name] for name in (*named, "split", "path")}
         passed = next(one for one in record.attempts if one.agent == "oracle")
         return {
             **cells,

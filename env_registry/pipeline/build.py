@@ -52,6 +52,7 @@ _TRUST = (
 _UNREACHABLE = re.compile(
     rb"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT|name resolution|resolve host|EAI_AGAIN|ECONNREFUSED|ECONNRESET"
     rb"|ETIMEDOUT|Network is unreachable|Connection timed out|Could not transfer artifact|dial tcp"
+    rb"|php_network_getaddresses|Name\s+or\s+service not known"
 )
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "http_proxy", "https_proxy", "no_proxy")

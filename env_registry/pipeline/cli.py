@@ -65,6 +65,27 @@ def accept(config: Config, quiet: Quiet = False) -> None:
     _run(config, ["accept"], quiet)
 
 
+@app.command("swap")
+def swap_(config: Config, quiet: Quiet = False) -> None:
+    """Play every accepted instance's solution over every image: it must fail on all but its own repository's.
+
+    Exit codes: 0 done, 3 some images have no row because the machine failed: run it again.
+    """
+    from env_registry.pipeline.swap import swap, swapped
+
+    settings = read_settings(config)
+    told = swap(settings, progress=lambda row: None if quiet else say(f"swap {row.key}"))
+    found = [one for one in swapped(settings.work) if one.tried]
+    alone = sum(one.own and not one.elsewhere for one in found)
+    show(shown(told))
+    show(f"{alone} of {len(found)} instances pass on their own repository's image and on no other")
+    for one in found:
+        if one.elsewhere:
+            say(f"{one.key} passes on {len(one.elsewhere)} of {one.tried} others, e.g. {one.elsewhere[0]}")
+    if told.broken:
+        raise typer.Exit(BROKEN)
+
+
 @app.command("funnel")
 def funnel_(
     config: Config, json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False

@@ -26,9 +26,10 @@ import yaml
 from env_registry.pipeline import prompts
 from env_registry.pipeline.checks import problems
 from env_registry.pipeline.collect import slug
-from env_registry.pipeline.grounded import FAMILIES, Drawn, Tree, drawn, tests_of
+from env_registry.pipeline.grounded import FAMILIES, UNGROUNDED, drawn, tests_of
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row, Table
+from env_registry.pipeline.tree import Drawn, Tree
 from env_registry.splits import split_of
 from terminal_gym.errors import ContextFull, ModelRefused
 from terminal_gym.llm.chat import ChatModel, open_model
@@ -128,6 +129,8 @@ class Generator:
             "repository": wanted.image.key,
             "writer": prompts.version(PROMPT) if wanted.family == "model" else "template",
             "family": one.drawn.family,
+            "domain": one.drawn.domain,
+            "grounded": one.drawn.family not in UNGROUNDED,
             "language": wanted.image.cells["language"],
             "score": wanted.image.cells["score"],
             "image": wanted.image.cells["image"],
@@ -327,7 +330,7 @@ def _write(folder: Path, one: Drawn, wanted: Wanted, tests: str, names: Sequence
         "family": one.family,
         "split": split_of(wanted.image.key),
         "terminal_gym": {
-            "domain": "repository",
+            "domain": one.domain,
             "mode": "artifacts",
             "artifacts": sorted(one.outputs),
             "workdir": "/app",

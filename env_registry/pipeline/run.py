@@ -57,7 +57,7 @@ def _build(settings: Settings, progress: Callable[[Row], None]) -> Told:
     from env_registry.pipeline.repair import model_repair
 
     table = Table(settings.work, "build")
-    with _runtime(settings) as runtime, model_repair(settings) as repair:
+    with opened(settings) as runtime, model_repair(settings) as repair:
         work = Builder(settings, runtime, repair)
         return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
 
@@ -74,7 +74,7 @@ def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
 def _accept(settings: Settings, progress: Callable[[Row], None]) -> Told:
     from env_registry.pipeline.accept import Acceptor
 
-    with _runtime(settings) as runtime:
+    with opened(settings) as runtime:
         work = Acceptor(settings, runtime)
         items = _kept(settings, "generate")
         return run_stage(
@@ -90,7 +90,12 @@ def _kept(settings: Settings, stage: str) -> list[tuple[str, Row]]:
 
 
 @contextmanager
-def _runtime(settings: Settings) -> Iterator[Runtime]:
+def opened(settings: Settings) -> Iterator[Runtime]:
+    """Lend the runtime that the settings name, once it answers.
+
+    Raises:
+        RuntimeUnavailable: It does not.
+    """
     with closing(open_runtime(settings.build.runtime)) as runtime:
         runtime.check()
         yield runtime

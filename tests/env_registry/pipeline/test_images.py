@@ -13,6 +13,7 @@ from kit.repositories import make_image, repository
 from typer.testing import CliRunner
 
 from env_registry import store
+from env_registry.pipeline import generate
 from env_registry.pipeline.accept import Acceptor
 from env_registry.pipeline.build import Builder
 from env_registry.pipeline.cli import app
@@ -21,6 +22,7 @@ from env_registry.pipeline.plan import Plan
 from env_registry.pipeline.run import funnel, run
 from env_registry.pipeline.settings import Accept, Build, Generate, Settings
 from env_registry.pipeline.stage import Rejected, Row, Table
+from env_registry.pipeline.swap import swap, swapped
 from terminal_gym.errors import SandboxLost
 from terminal_gym.rollout.gate import Attempt, ValidityRecord
 from terminal_gym.sandbox.base import Runtime
@@ -116,7 +118,7 @@ def test_from_a_repository_to_accepted_instances(
     assert (settings.work / "accept.jsonl").read_bytes() == before
     published(config, tmp_path / "out")
     shown = json.loads(CliRunner().invoke(app, ["funnel", "--config", str(config), "--json"]).output)
-    assert shown["generate"]["rejected"] == {"repository-full": 5}
+    assert shown["generate"]["rejected"] == {"nothing-to-ask": 11, "repository-full": 17}
 
 
 def published(config: Path, out: Path) -> None:
@@ -206,21 +208,23 @@ def test_what_a_model_writes_is_proved_like_the_rest(
 
 
 def test_an_instance_fails_on_another_repositorys_image(
-    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository(tmp_path)
     repository(tmp_path, "other", word="distance")
-    settings = replace(settings, sources=("path:proj", "path:other"), generate=Generate(per_repository=1))
+    settings = replace(settings, sources=("path:proj", "path:other"), generate=Generate(per_repository=2))
+    monkeypatch.setattr(
+        generate, "_shuffled", lambda key: ["restore", "table"] if "proj" in key else ["suffixes"]
+    )
     run(settings, ["collect", "score", "build", "generate"])
-    images = {row.key: str(row.cells["image"]) for row in Table(settings.work, "build").kept}
-    rows = Table(settings.work, "generate").kept
-    assert len(rows) == 2
-    for row in rows:
-        [other] = [image for key, image in images.items() if key != row.cells["repository"]]
-        dockerfile = settings.work / str(row.cells["path"]) / "Dockerfile"
-        dockerfile.write_text(dockerfile.read_text().replace(str(row.cells["image"]), other))
-        with pytest.raises(Rejected, match="invalid"):
-            Acceptor(settings, docker_runtime)(row)
+    run(settings, ["accept"])
+    assert len(Table(settings.work, "accept").kept) == 3
+    swap(settings)
+    found = swapped(settings.work)
+    assert [(one.own, one.tried) for one in found] == [(True, 1)] * 3
+    anywhere = {row.key for row in Table(settings.work, "accept").kept if not row.cells["grounded"]}
+    assert {one.key for one in found if one.elsewhere} == anywhere
+    assert swap(settings).kept == 0  # every image has its row
 
 
 @pytest.mark.parametrize(
