@@ -4,7 +4,7 @@
     no-op         fails, and by itself fails every test
     oracle        passes
     partial       fails
-    three times   each with the same verdict and the same checks
+    three times   each with the same verdict and the same checks (`accept.repeats`, `accept.failing_repeats`)
     redundant     a test is listed unless some state makes it fail alone: no-op, partial, or a damaged oracle state
     cheats        the generic attacks of `tgym audit`, and empty outputs: none is paid
     leak          the solution's lines and the tests' text are not in the image
@@ -70,7 +70,9 @@ class Acceptor:
             raise Rejected("too-large", f"the image has {size} bytes")
         if leaked := self._leak(instance, task):
             raise Rejected("leak", leaked)
-        record = check_task(task, runtime=self._runtime, date=_today(), repeats=wanted.repeats)
+        record = check_task(
+            task, runtime=self._runtime, date=_today(), repeats=wanted.repeats, failing=wanted.failing_repeats
+        )
         store(record, folder)
         self._check(record)
         redundant = sorted(self._redundant(task, record))

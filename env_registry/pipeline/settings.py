@@ -97,7 +97,9 @@ class Accept:
     """How an instance is proved."""
 
     repeats: int = 3
-    """Fresh sandboxes for each of oracle, no-op and partial."""
+    """Fresh sandboxes for the oracle."""
+    failing_repeats: int = 3
+    """Fresh sandboxes for each of no-op and partial."""
     attacks: tuple[str, ...] = ()
     """Ids, rows or families of the attacks that are played; none: every generic one."""
     image_mb: int = 4096

@@ -72,6 +72,7 @@ def check_task(
     runtime: str | Runtime,
     date: str,
     repeats: int = 3,
+    failing: int | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> ValidityRecord:
     """Play every agent of the gate `repeats` times; returns what was found.
@@ -81,13 +82,14 @@ def check_task(
         runtime: A runtime that holds the task's image, or its name.
         date: When, as it goes into the record.
         repeats: Times each agent plays, ≥ 1.
+        failing: The same, for the agents that must fail; None: as often as the others.
         progress: Told of each attempt as it ends.
     """
     agents = [name for name in WANTED if name == "nop" or _has_solution(task, name)]
     attempts: list[Attempt] = []
     with TerminalEnv(task, runtime=runtime) as env:
         for name in agents:
-            for k in range(repeats):
+            for k in range(repeats if failing is None or WANTED[name] == "passed" else failing):
                 attempt = _attempt(run_episode(env, open_agent(name), attempt=k))
                 attempts.append(attempt)
                 progress(f"{task.ref}: {name} {k}: {attempt.status} {attempt.reason}")

@@ -100,7 +100,8 @@ def test_from_a_repository_to_accepted_instances(
     settings = replace(settings, generate=Generate(per_repository=2))
     config = tmp_path / "c.yaml"
     config.write_text(
-        "work: work\nsources: [path:proj]\ngenerate: {per_repository: 2}\naccept: {repeats: 1, attacks: [nothing]}\n"
+        "work: work\nsources: [path:proj]\ngenerate: {per_repository: 2}\n"
+        "accept: {repeats: 1, failing_repeats: 2, attacks: [nothing]}\n"
         f"build: {{runtime: docker, network: false, bases: {{make: '{settings.build.bases['make']}'}}}}\n"
     )
     ran = CliRunner().invoke(app, ["run", "--config", str(config)])
@@ -118,7 +119,7 @@ def test_from_a_repository_to_accepted_instances(
     assert (settings.work / "accept.jsonl").read_bytes() == before
     published(config, tmp_path / "out")
     shown = json.loads(CliRunner().invoke(app, ["funnel", "--config", str(config), "--json"]).output)
-    assert shown["generate"]["rejected"] == {"nothing-to-ask": 11, "repository-full": 17}
+    assert shown["generate"]["rejected"] == {"nothing-to-ask": 1, "repository-full": 27}
 
 
 def published(config: Path, out: Path) -> None:
