@@ -86,6 +86,17 @@ def test_one_that_is_not_there_or_falls_over_leaves_the_others_alone(fake: Fake)
     assert len(found["plain"].values("verify")) == 2
 
 
+def test_what_was_found_is_kept_after_each_round(fake: Fake) -> None:
+    kept: list[int] = []
+    compare(
+        {"plain": lambda: fake("plain")},
+        QUICK,
+        say=lambda _: None,
+        keep=lambda found: kept.append(len(found["plain"].values("verify")) + len(found["plain"].episodes)),
+    )
+    assert kept == [0, 1, 2, 3]  # the warm-up, two lives, one turn of episodes
+
+
 def test_work_that_was_not_done_is_no_measurement(fake: Fake) -> None:
     found = _compared(fake, "mute", "wrong")
     assert found["mute"].values("10 MB") == []

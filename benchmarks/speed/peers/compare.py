@@ -53,8 +53,21 @@ class Plan:
     memory: int = 8  # environments
 
 
-def compare(contenders: Mapping[str, Maker], plan: Plan, *, say: Say) -> dict[str, Found]:
-    """Return what every contender did; never raises for one that fails."""
+def compare(
+    contenders: Mapping[str, Maker],
+    plan: Plan,
+    *,
+    say: Say,
+    keep: Callable[[Mapping[str, Found]], None] = lambda found: None,
+) -> dict[str, Found]:
+    """Return what every contender did; never raises for one that fails.
+
+    Args:
+        contenders: By name, in the order of their turns.
+        plan: How much.
+        say: Told what is going on.
+        keep: Given what was found so far after each round of turns, so that a run that is cut short is not lost.
+    """
     found = {name: Found() for name in contenders}
     with ExitStack() as stack:
         alive: dict[str, Driver] = {}
@@ -78,6 +91,7 @@ def compare(contenders: Mapping[str, Maker], plan: Plan, *, say: Say) -> dict[st
                 with _kept(found[name], "life", alive, name):
                     told = alive[name].ask("life", within_s=_LIFE_S, steps=plan.steps)
                     _keep_life(found[name], told, counts=turn > 0)
+            keep(found)
         for at_once in plan.at_once:
             for turn in range(plan.turns):
                 for name in list(alive):
@@ -86,6 +100,7 @@ def compare(contenders: Mapping[str, Maker], plan: Plan, *, say: Say) -> dict[st
                     say(f"{name}: {at_once} episodes at once, turn {turn + 1} of {plan.turns}")
                     with _kept(found[name], f"{at_once} at once", alive, name):
                         found[name].episodes.append(_episodes(alive[name], at_once, plan))
+                keep(found)
     return found
 
 

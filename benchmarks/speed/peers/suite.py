@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.parity import harness
 from benchmarks.speed.peers import page, places
-from benchmarks.speed.peers.compare import Maker, Plan, as_json, compare
+from benchmarks.speed.peers.compare import Found, Maker, Plan, as_json, compare
 from benchmarks.speed.peers.places import Absent
 from terminal_gym.errors import UnknownName
 
@@ -21,7 +21,7 @@ _OF_OURS = "terminal-gym "  # what the name of a contender that needs no image o
 
 
 def run(plan: Plan, out: Path, *, only: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure, and write `out` (JSON) and beside it the page and the plot; returns what was written as JSON.
+    """Measure, and write `out` (JSON) and beside it the page and the plot after each round; returns the JSON.
 
     Args:
         plan: How much.
@@ -40,13 +40,19 @@ def run(plan: Plan, out: Path, *, only: Iterable[str], say: Callable[[str], None
                 raise UnknownName("contender", name, known=known)
         image = _machine(say) if not all(name.startswith(_OF_OURS) for name in wanted) else ""
         everyone = contenders(image, folder)
+        taking_part = {name: everyone[name] for name in everyone if name in wanted}
         try:
-            found = compare({name: everyone[name] for name in everyone if name in wanted}, plan, say=say)
+            found = compare(taking_part, plan, say=say, keep=lambda found: write(_raw(found, plan), out))
         finally:
             _sweep(image)
-    raw: dict[str, Any] = json.loads(json.dumps(as_json(found, plan, versions())))
+    raw = _raw(found, plan)
     write(raw, out)
     return raw
+
+
+def _raw(found: Mapping[str, Found], plan: Plan) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(json.dumps(as_json(found, plan, versions())))
+    return told
 
 
 def _machine(say: Callable[[str], None]) -> str:
