@@ -84,13 +84,15 @@ class Namespace:
         if self.single_uid:
             _check_user_namespaces()
         try:
-            with self._folder("check") as folder:
+            with _named("a sandbox"), self._folder("check") as folder:
                 empty = folder / "empty"
                 empty.mkdir()
                 keeper.Keeper(
                     folder, keeper.Rootfs((empty,)), size_mb=self._size_mb(Limits(disk_mb=1))
                 ).close()
         except StartFailed as error:
+            if isinstance(error.__cause__, OSError):  # a full disk: it says so already
+                raise RuntimeUnavailable(str(error)) from error
             advice = (
                 "An overlay needs CONFIG_OVERLAY_FS, for an ordinary user Linux 5.11 or later; or use docker."
             )
