@@ -433,7 +433,10 @@ class Experiment:
 
     def _tgym(self, *args: str, env: Mapping[str, str] | None = None) -> None:
         """Run a command; at the end of the time it is interrupted, as Ctrl-C would."""
-        code = "import sys; from terminal_gym.cli import main; main(sys.argv[1:])"
+        code = (  # a shell has what it starts in the background ignore SIGINT, and so would all that is started there
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from terminal_gym.cli import main; main(sys.argv[1:])"
+        )
         threads = {"OMP_NUM_THREADS": str(self._threads), "HF_HUB_OFFLINE": "1"}
         with (self.folder / "log.txt").open("ab") as log:
             command = [sys.executable, "-c", code, *args]
