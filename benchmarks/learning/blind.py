@@ -20,9 +20,13 @@ class BlindModel:
     Args:
         checkpoint: Folder of a transformers model and tokenizer.
         seed: Of its sampling.
+        threads: Of torch in this process; more than there are free cores are slower than one.
     """
 
-    def __init__(self, checkpoint: Path, *, seed: int):
+    def __init__(self, checkpoint: Path, *, seed: int, threads: int = 1):
+        import torch
+
+        torch.set_num_threads(threads)
         self._model = LocalModel(str(checkpoint))
         self._seed = seed
         self._asked = 0

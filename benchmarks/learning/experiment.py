@@ -193,7 +193,13 @@ class Experiment:
         }
         last = out / f"round-{settings.practice_rounds - 1}" / "sft" / "history.json"
         if not last.exists():
-            self._train("rft", out, asked)
+            try:
+                self._train("rft", out, asked)
+            except StageFailed:
+                if not _passed_nothing(out / "rounds.json"):
+                    raise
+                self._say("nothing passed in practice: there is nothing that rft could learn from")
+                return
         self._examine(seed, "rft", attempts=settings.attempts)
 
     def more(self, seed: int) -> None:
@@ -265,7 +271,7 @@ class Experiment:
         checkpoint = self._model(seed, name)
         if name == "blind":
             with (
-                contextlib.closing(BlindModel(checkpoint, seed=seed)) as speaker,
+                contextlib.closing(BlindModel(checkpoint, seed=seed, threads=self._threads)) as speaker,
                 self._heard(speaker, "blind") as model,
             ):
                 self._rollout(run, tasks, model, attempts=attempts, seed=seed)
@@ -459,6 +465,12 @@ class Experiment:
 
 def _number(task: str) -> int:
     return int(task.rpartition("-")[2])
+
+
+def _passed_nothing(rounds: Path) -> bool:
+    """Say whether the last round of practice ended with nothing to learn from."""
+    told = json.loads(rounds.read_text("utf-8")) if rounds.exists() else []
+    return bool(told) and told[-1]["judged"] > 0 and told[-1]["passed"] == 0
 
 
 def _judged(run: Path) -> int:

@@ -24,7 +24,7 @@ SIZES = {
     ),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,
-        practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(1, 1), side_attempts=1,
+        practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(2,), side_attempts=1,
     ),
 }  # fmt: skip
 PARTS = ("base", "sft", "blind", "rft", "more", "sources", "left_out")

@@ -75,8 +75,11 @@ def spoken(command: str) -> str:
 
 
 def spoiled(commands: Sequence[str], rng: random.Random) -> tuple[str, ...]:
-    """Return the solution with one mistake: a wrong number, a command left out, or an early end."""
-    ways: tuple[Callable[[Sequence[str], random.Random], list[str]], ...] = (_misread, _left_out, _given_up)
+    """Return the solution with one mistake: a number that is read wrongly, or an early end.
+
+    It goes no further than its mistake: what would be shown next it has not seen, and it shall not teach to guess.
+    """
+    ways: tuple[Callable[[Sequence[str], random.Random], list[str]], ...] = (_misread, _given_up)
     while True:
         wrong = tuple(rng.choice(ways)(commands, rng))
         if wrong != tuple(commands):
@@ -84,18 +87,14 @@ def spoiled(commands: Sequence[str], rng: random.Random) -> tuple[str, ...]:
 
 
 def _misread(commands: Sequence[str], rng: random.Random) -> list[str]:
-    """From one command on, a number is read wrongly in one digit."""
+    """A number is read wrongly in one digit; it ends where that number is first used."""
     numbers = sorted({number for command in commands for number in _NUMBER.findall(command)})
     if not numbers:
         return list(commands)
     number, at = rng.choice(numbers), rng.randrange(4)
     other = number[:at] + rng.choice("123456789") + number[at + 1 :]
-    return [command.replace(number, other) for command in commands]
-
-
-def _left_out(commands: Sequence[str], rng: random.Random) -> list[str]:
-    gone = rng.randrange(len(commands))
-    return [command for at, command in enumerate(commands) if at != gone]
+    last = next(at for at, command in enumerate(commands) if number in command)
+    return [command.replace(number, other) for command in commands[: last + 1]]
 
 
 def _given_up(commands: Sequence[str], rng: random.Random) -> list[str]:
