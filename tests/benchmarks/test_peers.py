@@ -49,7 +49,7 @@ class Slow(Plain):
 if kind == "absent": sys.exit("no such library")
 serve(Slow() if kind == "slow" else Plain())
 """
-QUICK = Plan(repeats=2, steps=2, at_once=(2,), episodes=2, turns=1, steps_an_episode=3, memory=1)
+QUICK = Plan(repeats=2, steps=2, at_once=(2,), episodes=2, at_least=1, turns=1, steps_an_episode=3, memory=1)
 Fake = Callable[[str], Sequence[str]]
 
 

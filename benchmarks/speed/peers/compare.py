@@ -48,6 +48,7 @@ class Plan:
     steps: int = 5  # of each kind, in one life
     at_once: tuple[int, ...] = (8,)
     episodes: int = 2  # for each of those at once, in one turn
+    at_least: int = 8  # episodes in one turn: of one or two at once, a few would say little
     turns: int = 2  # of episodes
     steps_an_episode: int = 20
     memory: int = 8  # environments
@@ -146,7 +147,7 @@ def _cannot(found: Found) -> bool:
 
 
 def _episodes(driver: Driver, at_once: int, plan: Plan) -> dict[str, Any]:
-    count = at_once * plan.episodes
+    count = max(at_once * plan.episodes, plan.at_least)
     before, began = busy_s(), time.monotonic()
     told = driver.ask(
         "episodes", within_s=_EPISODES_S, count=count, at_once=at_once, steps=plan.steps_an_episode

@@ -25,14 +25,9 @@ _HEADINGS = {
 def as_markdown(raw: Mapping[str, Any]) -> str:
     """Return the page for what `compare.as_json` wrote."""
     contenders: Mapping[str, Any] = raw["contenders"]
-    machine = raw["machine"]
     parts = [
         "# The same work: us, the bare floors, and the peers",
-        f"{machine['cpus']} processors, kernel {machine['kernel']}, Python {machine['python']}, commit "
-        f"{machine['commit']}, load {machine['load_1min']} when it was written. Contenders took turns (A B A B …), "
-        f"{raw['plan']['repeats']} turns each after one that does not count. Peers: "
-        + ", ".join(f"{name} {version}" for name, version in raw["versions"].items())
-        + ".",
+        _facts(raw),
         *_one_at_a_time(contenders),
         "## Whole episodes, many at once",
         f"Reset, {raw['plan']['steps_an_episode']} steps, verify, end without grace. CPU: everything that the machine "
@@ -51,6 +46,19 @@ def as_markdown(raw: Mapping[str, Any]) -> str:
     ]
     parts += ["## What did not work here", "\n".join(reasons)] if reasons else []
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(raw: Mapping[str, Any]) -> str:
+    machine, repeats = raw["machine"], raw["plan"]["repeats"]
+    told = [
+        f"{machine['cpus']} processors, kernel {machine['kernel']}, Python {machine['python']}, commit "
+        f"{machine['commit']}, load {machine['load_1min']} when this was written."
+    ]
+    if repeats:
+        told.append(f"Contenders took turns (A B A B …), {repeats} turns each after one that does not count.")
+    if peers := [f"{name} {raw['versions'][name]}" for name in raw["contenders"] if name in raw["versions"]]:
+        told.append(f"Peers: {', '.join(peers)}.")
+    return " ".join(told)
 
 
 def _one_at_a_time(contenders: Mapping[str, Any]) -> list[str]:
@@ -84,6 +92,7 @@ def as_plot(raw: Mapping[str, Any], path: Path) -> None:
 
 def _bars(measured: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     shown = ("reset", "step", "10 MB", "verify", "close")
     names = list(measured)[::-1]
@@ -94,15 +103,17 @@ def _bars(measured: Mapping[str, Any]) -> Figure:
             if values:
                 median = statistics.median(values)
                 axes.barh(at, median, color=_colour(name))
-                axes.text(median, at, f" {median:.3g}", va="center", fontsize=8)
+                axes.text(median, at, f" {_short(median)}", va="center", fontsize=8)
         axes.set(xscale="log", title=f"{work}, ms", yticks=range(len(names)))
         axes.set_yticklabels(names)
         axes.margins(x=0.35)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
 def _curves(contenders: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(9, 3.6), dpi=130, layout="constrained")
     pace, cost = figure.subplots(1, 2)
@@ -111,8 +122,13 @@ def _curves(contenders: Mapping[str, Any]) -> Figure:
         ats = [turn["at_once"] for turn in turns]
         pace.plot(ats, [60 * turn["passed"] / turn["seconds"] for turn in turns], "o-", label=name)
         cost.plot(ats, [turn["machine_cpu_s"] / turn["passed"] for turn in turns], "o-", label=name)
-    pace.set(xscale="log", xlabel="at once", title="episodes a minute", ylim=(0, None))
-    cost.set(xscale="log", xlabel="at once", title="CPU seconds an episode", ylim=(0, None))
+    ticks = sorted({turn["at_once"] for one in contenders.values() for turn in one["episodes"]})
+    for axes, title in ((pace, "episodes a minute"), (cost, "CPU seconds an episode")):
+        axes.set(xscale="log", xlabel="at once", title=title, xticks=ticks)
+        axes.set_xticklabels(map(str, ticks))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(y=0.1)
+        axes.set_ylim(bottom=0)
     pace.legend(frameon=False)
     return figure
 

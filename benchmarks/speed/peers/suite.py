@@ -98,11 +98,10 @@ def versions() -> dict[str, str]:
     """Return the version of every peer, as it is pinned."""
     lines = (harness.FOLDER / "requirements.txt").read_text("utf-8").splitlines()
     held = dict(line.split("==") for line in lines if "==" in line)
-    found = {}
-    for name, pin in places.pins().items():
-        package, _, version = pin.requires[0].partition("==") if pin.requires else (name, "", held[name])
-        found[package] = version
-    return found
+    return {
+        name: pin.requires[0].partition("==")[2] if pin.requires else held[name]
+        for name, pin in places.pins().items()
+    }
 
 
 def _with_image(image: str, module: str, *args: str) -> list[str]:
