@@ -6,6 +6,7 @@ Both are made once, in the cache folder. A peer that cannot be had here is an `A
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -100,7 +101,7 @@ def machine() -> str:
     if there.returncode == 0:
         return name
     try:
-        harness.image()  # and with it the base
+        _harness_image()  # and with it the base
         with (
             tempfile.TemporaryDirectory(prefix="tgym-peers-") as made,
             contextlib.closing(open_runtime("docker")) as runtime,
@@ -147,6 +148,11 @@ def _target(requires: Sequence[str], place: Path, *, python: str) -> None:
     _uv("pip", "install", "--quiet", "--only-binary", ":all:", "--python", sys.executable, *wanted, *requires)
 
 
+@functools.cache
+def _harness_image() -> str:
+    return harness.image()
+
+
 def _in_harness(pin: Pin, image: str, folder: Path) -> list[str]:
     held = _cache() / f"{pin.name}-{_digest(*(line.encode() for line in pin.requires), b'3.13')}"
     if pin.requires and not held.exists():
@@ -163,7 +169,7 @@ def _in_harness(pin: Pin, image: str, folder: Path) -> list[str]:
     argv += [word for key, value in settings.items() for word in ("--env", f"{key}={value}")]
     # Inspect's own wheels would meet older ones of the harnesses: it runs by the interpreter beneath them.
     python = "/usr/bin/python3" if pin.requires else "python3"
-    return [*argv, harness.image(), python, "-m", _module(pin), image, str(folder)]
+    return [*argv, _harness_image(), python, "-m", _module(pin), image, str(folder)]
 
 
 def _uv(*words: str) -> None:
