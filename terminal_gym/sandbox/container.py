@@ -363,6 +363,7 @@ class Container:
         self._line: Line | None = None
         self._beside = beside
         self._closed = self._ran = self._keeps_shell = False
+        self._closing = threading.Lock()
 
     def boot(self, orders: Orders, *, rows: int = 40, cols: int = 160, deadline_s: float = 30.0) -> Line:
         """Start PID 1 with `orders`; returns its terminal once it has accepted them. What ran before is stopped."""
@@ -566,8 +567,11 @@ class Container:
 
     def close(self) -> None:
         """Remove the container and its volumes."""
-        if self._closed:
-            return
+        with self._closing:
+            if not self._closed:
+                self._close()
+
+    def _close(self) -> None:
         self._hang_up()
         with self._engine.calling("remove", sandbox=self.name):
             if not remove(self._engine, self.id):

@@ -46,6 +46,27 @@ class Fresh:
         """Remove the sandbox. Safe to call again."""
         self.sandbox.close()
 
+    def leave(self) -> None:
+        """Remove the sandbox while the caller goes on: it has spoken, and nothing in it runs any more.
+
+        The runtime still holds it meanwhile: its `close` waits for that, and what is killed before is reaped.
+        """
+        if not _leaving.acquire(
+            blocking=False
+        ):  # many verdicts at once: here the removals keep pace with them
+            self.close()
+            return
+        threading.Thread(target=self._leave, name="tgym-judge-leaves", daemon=True).start()
+
+    def _leave(self) -> None:
+        try:
+            with contextlib.suppress(
+                SandboxError
+            ):  # its report stands; the runtime tries again when it is closed
+                self.close()
+        finally:
+            _leaving.release()
+
     def __enter__(self) -> Self:
         return self
 
@@ -55,8 +76,11 @@ class Fresh:
         self.close()
 
 
+_leaving = threading.BoundedSemaphore(8)
+
+
 class Coming:
-    """One that is being made in a thread of its own; a context manager, whose end is `close`.
+    """One that is being made in a thread of its own; a context manager, at whose end it leaves.
 
     Args:
         make: Makes it.
@@ -99,8 +123,8 @@ class Coming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
+        if kind is None and self._fresh is not None:
+            self._fresh.leave()
             return
         with contextlib.suppress(SandboxError):  # what went wrong first is told
             self.close()

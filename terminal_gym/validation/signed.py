@@ -37,7 +37,7 @@ class Judge:
         self._console = sandbox.boot(orders, rows=24, cols=80)
 
     def ask(self, *, tests: bytes, artifacts: bytes = b"") -> dict[str, Any] | None:
-        """Return the signed report, None where none came. The sandbox is stopped afterwards.
+        """Return the signed report, None where none came. What it ran is dead then; the sandbox stays as it is.
 
         Args:
             tests: A tar of the tests.
@@ -58,15 +58,16 @@ class Judge:
             if isinstance(error, SandboxError):
                 raise
             raise SandboxLost(f"the judge in {name} cannot be spoken to: {error}") from error
-        finally:
-            self._sandbox.stop()
 
 
 def asked(
     sandbox: Sandbox, orders: JudgeOrders | ScriptOrders, *, tests: bytes, artifacts: bytes = b""
 ) -> dict[str, Any] | None:
-    """Boot `sandbox` with `orders` and ask it at once; see `Judge`."""
-    return Judge(sandbox, orders).ask(tests=tests, artifacts=artifacts)
+    """Boot `sandbox` with `orders`, ask it at once, and stop it; see `Judge`."""
+    try:
+        return Judge(sandbox, orders).ask(tests=tests, artifacts=artifacts)
+    finally:
+        sandbox.stop()
 
 
 def _awaited(console: Console, key: bytes, until: float) -> tuple[dict[str, Any] | None, bool]:

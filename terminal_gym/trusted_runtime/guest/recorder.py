@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.fixtures import FuncFixtureInfo
+
+from terminal_gym.trusted_runtime.guest import canary
 
 if TYPE_CHECKING:
     from typing import Any
@@ -19,8 +21,8 @@ _TAIL = 2000  # characters of an error kept
 class Recorder:
     """Records one session."""
 
-    def __init__(self, canary: str):
-        self._canary = canary  # what each canary fails with; "": plant none
+    def __init__(self, message: str):
+        self._canary = message  # what each canary fails with; "": plant none
         self._items: list[str] = []
         self._canaries: list[str] = []
         self._reports: list[list[object]] = []
@@ -70,7 +72,7 @@ class Recorder:
         """
         parent = item.getparent(pytest.Class) or item.getparent(pytest.Module) or item.parent
         name = "test_" + "".join(string.ascii_lowercase[byte % 26] for byte in os.urandom(10))
-        check = _failing(self._canary)
+        check = canary.failing(self._canary)
         holder: Any = getattr(parent, "obj", None)
         if holder is not None:
             setattr(holder, name, staticmethod(check) if isinstance(parent, pytest.Class) else check)
@@ -80,10 +82,3 @@ class Recorder:
         )
         self._canaries.append(planted.nodeid)
         return planted
-
-
-def _failing(message: str) -> Callable[[], None]:
-    def check() -> None:
-        raise AssertionError(message)
-
-    return check
