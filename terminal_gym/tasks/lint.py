@@ -174,10 +174,20 @@ def _script(task: Task) -> Iterator[Finding]:
                 "Upstream's parser reads the summary that `pytest -rA` prints, and finds nothing without it."
             )
             yield Finding("warning", "no-summary", path, None, "runs pytest without -rA", advice)
+        if "pytest" in text and not any(
+            file.is_file() for file in _uploaded(script) if file.name != path.name
+        ):
+            advice = "pytest ends with code 4 or 5 there, whatever the agent did."
+            yield Finding("warning", "no-tests", path, None, "runs pytest, and no test comes with it", advice)
         if "\r\n" in text:
             yield Finding(
                 "error", "line-ends", path, 1, "has the line ends of Windows", "bash fails on them."
             )
+
+
+def _uploaded(script: ScriptSpec) -> Iterator[Path]:
+    for source in script.uploads:
+        yield from source.rglob("*") if source.is_dir() else (source,)
 
 
 def _script_file(script: ScriptSpec) -> Path | None:

@@ -78,6 +78,18 @@ def test_a_sound_folder_has_no_error(name: str) -> None:
     assert not [finding for finding in lint(KIT / name) if finding.severity in ("error", "warning")]
 
 
+@pytest.mark.parametrize(
+    "empties", [lambda f: (f / "tests/test_outputs.py").unlink(), lambda f: shutil.rmtree(f / "tests")]
+)
+def test_a_script_that_runs_pytest_on_nothing_is_told(
+    tmp_path: Path, empties: Callable[[Path], object]
+) -> None:
+    folder = shutil.copytree(KIT / "bench1-note", tmp_path / "task")
+    empties(folder)
+    (found,) = (finding for finding in lint(folder) if finding.severity == "warning")
+    assert (found.rule, found.path.name) == ("no-tests", "run-tests.sh")
+
+
 def test_a_folder_of_many_is_a_table(tmp_path: Path) -> None:
     tasks, count = tmp_path / "tasks", 600
     kinds = list(DAMAGE)

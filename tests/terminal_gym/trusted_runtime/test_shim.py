@@ -1,6 +1,9 @@
 """The shim's reading of command lines, without a sandbox: what it holds, what it hands on, what it says it lacks."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -102,3 +105,29 @@ def test_flags_of_uvx_are_not_its_program(shim: ModuleType) -> None:
         ["python", "-m", "x"],
     )
     assert shim.asked(["--python"]) == ([], [])
+
+
+_PLAY = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("tgym_shim", sys.argv[1])
+shim = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shim)
+sys.exit(shim.pytest("pytest", sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "is_for_want_of_network"), [(["--a-plugin-s-own"], True), (["not_there.py"], False)]
+)
+def test_an_option_is_a_plugin_s_and_a_file_that_is_not_there_is_nobody_s(
+    shim: ModuleType, tmp_path: Path, args: list[str], is_for_want_of_network: bool
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _PLAY, str(shim.__file__), *args],
+        env=os.environ | {"TEST_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 4
+    assert (OFFLINE in ran.stderr) == is_for_want_of_network

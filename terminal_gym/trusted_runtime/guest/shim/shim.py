@@ -233,7 +233,8 @@ def pytest(program: str, args: list[str]) -> int:
 
     vars(pluggy)["__version__"] = "trusted"  # asked for in the header, and the tree holds no package metadata
     args = list(args)
-    plugins: list[object] = []
+    started = Started()
+    plugins: list[object] = [started]
     report = _taken(args, "--ctrf")
     if report:
         plugins.append(Report(report))
@@ -241,7 +242,7 @@ def pytest(program: str, args: list[str]) -> int:
     settings = f"{tests}/pytest.ini" if os.path.isfile(f"{tests}/pytest.ini") else "/dev/null"
     ours = ["-p", "no:cacheprovider", "-c", settings, "--rootdir", tests, "--confcutdir", tests]
     code = int(pytest.main([*args, *ours], plugins=plugins))
-    if code == 4:
+    if code == 4 and not started.seen:  # later it is a file that is not there, which no network would bring
         offline(f"pytest with the options {' '.join(args)}")
     return code
 
@@ -281,6 +282,15 @@ def _split(args: list[str], with_value: set[str]) -> tuple[dict[str, str], list[
         else:
             words.append(word)
     return flags, words
+
+
+class Started:
+    """A pytest plug-in: knows whether the options were understood."""
+
+    seen = False
+
+    def pytest_sessionstart(self) -> None:
+        self.seen = True
 
 
 class Report:
