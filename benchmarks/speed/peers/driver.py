@@ -96,7 +96,7 @@ class Driver:
 
 
 @contextlib.contextmanager
-def driven(argv: Sequence[str], *, ready_s: float = 120.0) -> Iterator[Driver]:
+def driven(argv: Sequence[str], *, ready_s: float = 300.0) -> Iterator[Driver]:
     """Lend a driver."""
     driver = Driver(argv, ready_s=ready_s)
     try:
