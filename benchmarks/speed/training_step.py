@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -126,6 +127,7 @@ def grpo(asked: argparse.Namespace) -> dict[str, Any]:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns of its own hook
     has_gpu = torch.cuda.is_available()
     shape, model = made(asked, has_gpu=has_gpu)
     spent = {"generation": 0.0, "environment": 0.0}
