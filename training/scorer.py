@@ -3,6 +3,7 @@
     WORK/score.jsonl    features of each file, by repository         read
     WORK/features.json  their names                                  read
     WORK/build.jsonl    whether the repository built: the label      read
+    WORK/collect.jsonl  stars, of those that came from a dump        read
     WORK/accept.jsonl   what came of its instances, where there are  read
     OUT                 a JSON file (linear) or a checkpoint (transformer), for `score.model` of a pipeline
     OUT.metrics.json    what was measured on held-out repositories
@@ -27,6 +28,7 @@ from terminal_gym.trajectory.chain import read_lines
 
 VERSION = 1
 _BOOTSTRAPS, _BINS = 2_000, 10
+_NO_LABEL = ("network", "no-build-system")
 Array = numpy.ndarray[Any, Any]
 
 
@@ -42,13 +44,14 @@ class Attempts:
 
 
 def read_attempts(work: Path) -> Attempts:
-    """Return the repositories of a pipeline that were scored and whose build was tried; not where the network failed.
+    """Return the repositories that were scored and whose build was tried: not those without a build system, and not
+    those that the network failed.
 
     Raises:
         BadSetting: There are fewer than ten of either outcome.
         ForgedRecord: A table is not what was written.
     """
-    tries = [row for row in read_lines(work / "build.jsonl").rows if row["reason"] != "network"]
+    tries = [row for row in read_lines(work / "build.jsonl").rows if row["reason"] not in _NO_LABEL]
     labels = {row["key"]: bool(row["kept"]) for row in tries}
     rows = [
         row for row in read_lines(work / "score.jsonl").rows if row["key"] in labels and row.get("features")
@@ -144,7 +147,29 @@ def measured(tried: Attempts, scores: Array, *, work: Path, seed: int) -> dict[s
             }
             for n in sorted({max(1, count * tenth // 10) for tenth in range(1, 11)})
         ],
+        "stars": _by_stars(tried, scores, work),
         "acceptance": _acceptance(tried, scores, work),
+    }
+
+
+def _by_stars(tried: Attempts, scores: Array, work: Path) -> dict[str, Any] | None:
+    """Of the repositories with known stars: how many built among the first tenths by score and by stars; None: none."""
+    path = work / "collect.jsonl"
+    rows = read_lines(path).rows if path.exists() else []
+    stars = {row["key"]: int(row["stars"]) for row in rows if "stars" in row}
+    at = numpy.array([n for n, name in enumerate(tried.names) if name in stars], dtype=int)
+    if not len(at):
+        return None
+    built = tried.built[at]
+    by_score = built[numpy.argsort(-scores[at], kind="stable")]
+    by_stars = built[numpy.argsort([-stars[tried.names[n]] for n in at], kind="stable")]
+    counts = sorted({max(1, len(at) * tenth // 10) for tenth in range(1, 11)})
+    return {
+        "repositories": len(at),
+        "yield": [
+            {"builds": n, "by_score": float(by_score[:n].mean()), "by_stars": float(by_stars[:n].mean())}
+            for n in counts
+        ],
     }
 
 

@@ -72,6 +72,7 @@ class Collector:
             "version": fetched.version,
             "archive_sha256": archive,
             "left_out": list(left_out)[:20],
+            **({"stars": self._settings.stars[key]} if key in self._settings.stars else {}),
             **cells,
         }
 

@@ -3,6 +3,7 @@
 work: pipeline                 folder of tables and sources; relative to the file
 sources: [pypi:six, npm:left-pad, debian:hello, git:URL, path:./project]
 lists: [projects.txt]          more of them, one a line, `#` begins a comment
+dumps: [search.json]           more of them, with their stars: answers of GitHub's search (dumps.py)
 parallel: 2                    items at once in each stage
 collect: {…}  score: {…}  build: {…}  generate: {…}  accept: {…}     as below
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from env_registry.pipeline.dumps import read_dump
 from terminal_gym.errors import BadSetting
 from terminal_gym.tasks.marked_yaml import Block, read_mapping, read_text
 
@@ -115,6 +117,8 @@ class Settings:
     work: Path
     sources: tuple[str, ...]
     parallel: int = 1
+    stars: Mapping[str, int] = field(default_factory=dict)
+    """Source → stars, of those that came from a dump."""
     collect: Collect = field(default_factory=Collect)
     score: Score = field(default_factory=Score)
     build: Build = field(default_factory=Build)
@@ -123,7 +127,7 @@ class Settings:
 
 
 Kind = TypeVar("Kind", Collect, Score, Build, Generate, Accept)
-_KEYS = ("work", "sources", "lists", "parallel", "collect", "score", "build", "generate", "accept")
+_KEYS = ("work", "sources", "lists", "dumps", "parallel", "collect", "score", "build", "generate", "accept")
 
 
 def read_settings(path: Path) -> Settings:
@@ -140,6 +144,8 @@ def read_settings(path: Path) -> Settings:
     for name in top.texts("lists"):
         lines = (line.partition("#")[0].strip() for line in read_text(folder / name).splitlines())
         sources += [line for line in lines if line]
+    stars = {key: n for name in top.texts("dumps") for key, n in read_dump(folder / name).items()}
+    sources += stars
     if not sources:
         raise BadSetting(f"{path} names no source. Write e.g. sources: [pypi:six].")
     settings = Settings(
@@ -147,6 +153,7 @@ def read_settings(path: Path) -> Settings:
         folder / top.text("work", "pipeline"),
         tuple(dict.fromkeys(sources)),
         top.whole("parallel", 1),
+        stars,
         _part(top, "collect", Collect),
         _part(top, "score", Score),
         _part(top, "build", Build),

@@ -42,8 +42,15 @@ def work(tmp_path: Path) -> Path:
         build.append(Row(f"r{number}", built, "" if built else "build-failed"))
     score.append(Row("r60", True, cells=cells))
     build.append(Row("r60", False, "network"))  # says nothing of the code
+    score.append(Row("r61", True, cells=cells))
+    build.append(Row("r61", False, "no-build-system"))  # nothing was tried
     score.close()
     build.close()
+    collect = Table(tmp_path, "collect")
+    for number in range(20):  # the more stars, the less likely that it built
+        collect.append(Row(f"r{number}", True, cells={"stars": 100 if number % 3 == 0 else number % 3}))
+    collect.append(Row("r20", True))
+    collect.close()
     return tmp_path
 
 
@@ -59,6 +66,9 @@ def test_a_scorer_tells_what_builds_and_is_read_by_the_pipeline(work: Path) -> N
     assert told["auc_95"][0] < told["auc"] < told["auc_95"][1]
     assert told["yield"][0]["by_score"] > told["yield"][0]["at_random"]
     assert told["yield"][-1]["by_score"] == pytest.approx(told["yield"][-1]["at_random"])
+    assert told["stars"]["repositories"] == 20
+    first = told["stars"]["yield"][2]
+    assert first["by_stars"] == 0 < first["by_score"]
     assert (work / "a.png").stat().st_size > 1_000
     tried, model = read_attempts(work), open_scorer(out)
     here = repository_score(json.loads(out.read_text()), tried.features[0])

@@ -261,6 +261,32 @@ def test_an_outage_is_not_held_against_a_source(
         fetch(f"{kind}:six", folder=tmp_path, limit_bytes=LIMIT, timeout_s=10)
 
 
+def test_a_search_of_github_gives_sources_with_stars(tmp_path: Path) -> None:
+    folder = repository(tmp_path)
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "add", "."], check=True)
+    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]
+    subprocess.run(["git", "-C", str(folder), *commit], check=True)
+    ours = {"clone_url": str(folder), "stargazers_count": 7, "fork": False, "archived": False}
+    items = [ours, {**ours, "clone_url": "b", "fork": True}, {**ours, "clone_url": "c", "archived": True}]
+    config, dump = tmp_path / "c.yaml", tmp_path / "search.json"
+    config.write_text("work: work\ndumps: [search.json]\n")
+    for text in (
+        json.dumps({"total_count": 3, "items": items}),
+        json.dumps([{"items": items[:1]}, {"items": items[1:]}]),
+        "\n".join(json.dumps(item) for item in items),
+    ):
+        dump.write_text(text)
+        assert read_settings(config).stars == {f"git:{folder}": 7}
+    settings = read_settings(config)
+    run(settings, ["collect"])
+    assert Table(settings.work, "collect").rows[f"git:{folder}"].cells["stars"] == 7
+    for bad in ("nothing", "[3]", '{"items": [{"clone_url": 3}]}', '{"items": 3}'):
+        dump.write_text(bad)
+        with pytest.raises(BadTaskFormat, match=r"search\.json"):
+            read_settings(config)
+
+
 def test_settings_are_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(
