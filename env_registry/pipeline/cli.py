@@ -109,12 +109,14 @@ def funnel_(
 
 @app.command("publish")
 def publish_(
-    config: Config, out: Annotated[Path, typer.Option(help="The catalogue and data set, a new folder.")]
+    config: Config,
+    out: Annotated[Path, typer.Option(help="The catalogue and data set, a new folder.")],
+    grounded: Annotated[bool, typer.Option("--grounded", help="Only what reads its own repository.")] = False,
 ) -> None:
     """Write what was accepted as a catalogue folder that `datasets` loads as well."""
     from env_registry.pipeline.publish import publish
 
-    show(f"{publish(read_settings(config), out)} instances: {out}")
+    show(f"{publish(read_settings(config), out, grounded=grounded)} instances: {out}")
 
 
 def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool) -> None:

@@ -2,9 +2,9 @@
 
 OUT/tasks/<id>/          task folders
 OUT/index.jsonl          and index.sqlite: so that the folder is a catalogue
-OUT/manifest.jsonl       every task, its image pinned to the digest that was accepted
+OUT/manifest.jsonl       every task, pinned to its repository's image where that is its own
 OUT/instances.parquet    one row an instance, for `datasets.load_dataset(OUT)`
-OUT/images.jsonl         one row an image: its repository, licence, and the Dockerfile that makes it elsewhere
+OUT/images.jsonl         one row an image: its repository, the archive it was made of, the Dockerfile that makes it
 OUT/funnel.json          how many came and went at each stage
 OUT/README.md            the card, which names the Parquet file
 """
@@ -37,8 +37,11 @@ repository, its licence and the Dockerfile that makes its image. Splits are by r
 """
 
 
-def publish(settings: Settings, out: Path) -> int:
+def publish(settings: Settings, out: Path, *, grounded: bool = False) -> int:
     """Write what was accepted into a new folder; returns the number of instances.
+
+    Args:
+        grounded: Leave out the instances of families that would be solved over another repository as well.
 
     Raises:
         BadSetting: The folder is not empty, or nothing was accepted.
@@ -46,16 +49,18 @@ def publish(settings: Settings, out: Path) -> int:
     """
     if out.exists() and any(out.iterdir()):
         raise BadSetting(f"{out} is not empty. Name a new folder.")
-    licences = {row.key: str(row.cells["licence"]) for row in Table(settings.work, "collect").kept}
-    accepted = Table(settings.work, "accept").kept
+    sources = {row.key: row for row in Table(settings.work, "collect").kept}
+    licences = {key: str(row.cells["licence"]) for key, row in sources.items()}
+    every = Table(settings.work, "accept").kept
+    accepted = [row for row in every if row.cells["grounded"]] if grounded else every
     if not accepted:
         raise BadSetting(f"{settings.work} holds no accepted instance. Run the pipeline first.")
     try:
         rows = [_published(settings, row, licences, out) for row in accepted]
         _lines(out / "index.jsonl", rows)
         write_big_index(out, rows)
-        _lines(out / "manifest.jsonl", ({"path": row["path"], "image": row["digest"]} for row in rows))
-        _lines(out / "images.jsonl", _images(settings, licences, {str(row["repository"]) for row in rows}))
+        _lines(out / "manifest.jsonl", (_pinned(out, row) for row in rows))
+        _lines(out / "images.jsonl", _images(settings, sources, {str(row["repository"]) for row in rows}))
         (out / "funnel.json").write_text(json.dumps(funnel(settings), indent=1) + "\n", "utf-8")
         repositories = len({row["repository"] for row in rows})
         (out / "README.md").write_text(_CARD.format(count=len(rows), repositories=repositories), "utf-8")
@@ -85,14 +90,23 @@ def _published(settings: Settings, row: Row, licences: Mapping[str, str], out: P
     }
 
 
-def _images(settings: Settings, licences: Mapping[str, str], wanted: set[str]) -> Iterable[dict[str, Any]]:
+def _pinned(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the manifest. Where files are laid over the image, the task has one of its own, made by its recipe."""
+    if (out / str(row["path"]) / "files").exists():
+        return {"path": row["path"]}
+    return {"path": row["path"], "image": row["digest"]}
+
+
+def _images(settings: Settings, sources: Mapping[str, Row], wanted: set[str]) -> Iterable[dict[str, Any]]:
     for row in Table(settings.work, "build").kept:
         if row.key in wanted:
             cells = {
                 name: row.cells[name]
                 for name in ("image", "digest", "bytes", "system", "language", "dockerfile")
             }
-            yield {"repository": row.key, "licence": licences[row.key], **cells}
+            told = sources[row.key].cells
+            source = {name: told[name] for name in ("licence", "version", "archive_sha256")}
+            yield {"repository": row.key, **source, **cells}
 
 
 def _lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
