@@ -4,7 +4,8 @@ One sandbox for each image. In it, one after the other: the files that the insta
 and the functions of its tests; then what it wrote is taken away. No agent is at work, so the tests run where the
 solution ran. The instance's own image is among them as a control: there it must pass.
 
-A row of WORK/swap.jsonl is one image: `solved`, the keys of the instances that passed on it, and `tried`, how many did.
+A row of WORK/swap.jsonl is one image: `instances`, the keys of those that were played on it, and `solved`, those of
+them that passed. Instances that came later make another row, `<repository>#<how many were played before>`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import json
 import secrets
 import tarfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +44,7 @@ class Swapped:
 
 
 def swap(settings: Settings, *, progress: Callable[[Row], None] = lambda row: None) -> Told:
-    """Play every accepted instance over every built image that has no row yet.
+    """Play every accepted instance over every built image that it was not played on yet.
 
     Raises:
         RunBusy: Another process works on the same folder.
@@ -55,16 +57,28 @@ def swap(settings: Settings, *, progress: Callable[[Row], None] = lambda row: No
 
 def _swap(settings: Settings, runtime: Runtime, progress: Callable[[Row], None]) -> Told:
     instances = Table(settings.work, "accept").kept
-    pack, names = _pack(settings.work, instances), [row.key for row in instances]
+    table, played = Table(settings.work, "swap"), defaultdict[str, set[str]](set)
+    for row in table.kept:
+        played[_repository(row)] |= set(row.cells["instances"])
+    packs: dict[frozenset[str], bytes] = {}
 
     def play(image: Row) -> Mapping[str, Any]:
-        found = _played(runtime, str(image.cells["image"]), pack)
-        own = [row.key for row in instances if row.cells["repository"] == image.key]
-        return {"instances": names, "own": own, "solved": sorted(k for k, passed in found.items() if passed)}
+        new = [row for row in instances if row.key not in played[image.key]]
+        found = _played(runtime, str(image.cells["image"]), packs[frozenset(row.key for row in new)])
+        solved = sorted(key for key, passed in found.items() if passed)
+        return {"repository": image.key, "instances": [row.key for row in new], "solved": solved}
 
-    images = [(row.key, row) for row in Table(settings.work, "build").kept]
-    table = Table(settings.work, "swap")
-    return run_stage(table, images, play, parallel=settings.parallel, progress=progress)
+    items = []
+    for image in Table(settings.work, "build").kept:
+        before = len(played[image.key])
+        if new := [row for row in instances if row.key not in played[image.key]]:
+            packs.setdefault(frozenset(row.key for row in new), _pack(settings.work, new))
+            items.append((f"{image.key}#{before}" if before else image.key, image))
+    return run_stage(table, items, play, parallel=settings.parallel, progress=progress)
+
+
+def _repository(row: Row) -> str:
+    return str(row.cells.get("repository", row.key))
 
 
 def swapped(work: Path) -> list[Swapped]:
@@ -73,10 +87,12 @@ def swapped(work: Path) -> list[Swapped]:
     found = []
     for instance in Table(work, "accept").kept:
         with_it = [row for row in rows if instance.key in row.cells["instances"]]
-        solved = [row.key for row in with_it if instance.key in row.cells["solved"]]
+        solved = [_repository(row) for row in with_it if instance.key in row.cells["solved"]]
         home = str(instance.cells["repository"])
         others = tuple(key for key in solved if key != home)
-        found.append(Swapped(instance.key, home in solved, others, sum(row.key != home for row in with_it)))
+        found.append(
+            Swapped(instance.key, home in solved, others, sum(_repository(row) != home for row in with_it))
+        )
     return found
 
 

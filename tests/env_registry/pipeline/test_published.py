@@ -1,0 +1,48 @@
+"""The instances from real repositories that are kept here: whole, bounded by family, and without anybody's sources."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from terminal_gym.tasks.catalogue import Catalogue
+
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "pipeline"
+FOLDER = RESULTS / "catalogue"
+
+
+def lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (FOLDER / name).read_text("utf-8").splitlines()]
+
+
+def test_every_instance_is_whole_and_was_proved() -> None:
+    rows, catalogue = lines("index.jsonl"), Catalogue(FOLDER)
+    assert len(rows) == len(catalogue.rows) == len(lines("manifest.jsonl"))
+    for row in rows:
+        task = catalogue.task(f"TerminalTraj/{row['id']}")
+        assert task.content_hash() == row["hash"]
+        records = json.loads((FOLDER / row["path"] / "validity.json").read_text())["records"]
+        assert records
+        for record in records.values():  # one for each runtime that it was proved on
+            assert (record["valid"], record["task_hash"]) == (True, row["hash"])
+
+
+def test_no_family_is_too_many_and_every_image_can_be_made() -> None:
+    rows, images = lines("index.jsonl"), {one["repository"]: one for one in lines("images.jsonl")}
+    assert max(Counter(row["family"] for row in rows).values()) <= 10
+    for row in rows:
+        image = images[row["repository"]]
+        assert image["licence"] == row["licence"]
+        assert len(image["archive_sha256"]) == 64
+        assert image["dockerfile"].startswith("FROM ")
+
+
+def test_each_passes_on_its_own_image_and_on_no_other_that_was_tried() -> None:
+    swapped = {one["key"]: one for one in json.loads((RESULTS / "swap.json").read_text())["instances"]}
+    for row in lines("index.jsonl"):
+        one = swapped[row["id"]]
+        assert one["own"]
+        assert one["elsewhere"] == []
+        assert one["tried"] >= 90
