@@ -13,15 +13,15 @@ from kit.repositories import make_image, repository
 from typer.testing import CliRunner
 
 from env_registry import store
-from env_registry.pipeline import generate
 from env_registry.pipeline.accept import Acceptor
 from env_registry.pipeline.build import Builder
 from env_registry.pipeline.cli import app
 from env_registry.pipeline.collect import slug
+from env_registry.pipeline.generate import Generator
 from env_registry.pipeline.plan import Plan
 from env_registry.pipeline.run import funnel, run
 from env_registry.pipeline.settings import Accept, Build, Generate, Settings
-from env_registry.pipeline.stage import Rejected, Row, Table
+from env_registry.pipeline.stage import Rejected, Row, Table, run_stage
 from env_registry.pipeline.swap import swap, swapped
 from terminal_gym.errors import SandboxLost
 from terminal_gym.rollout.gate import Attempt, ValidityRecord
@@ -55,7 +55,7 @@ def settings(tmp_path: Path, base: str, docker_runtime: Runtime) -> Iterator[Set
         tmp_path / "work",
         ("path:proj",),
         build=build,
-        accept=Accept(repeats=1, attacks=("nothing",)),
+        accept=Accept(repeats=1, failing_repeats=1, attacks=("nothing",)),
     )
     for row in Table(tmp_path / "work", "build").kept:
         for task in (tmp_path / "work" / "tasks").glob("*/task.yaml"):
@@ -209,16 +209,16 @@ def test_what_a_model_writes_is_proved_like_the_rest(
     assert next(iter(accepted.values())).cells["redundant"] == ["test_outputs.py::test_there"]
 
 
-def test_an_instance_fails_on_another_repositorys_image(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_instance_fails_on_another_repositorys_image(settings: Settings, tmp_path: Path) -> None:
     repository(tmp_path)
     repository(tmp_path, "other", word="distance")
-    settings = replace(settings, sources=("path:proj", "path:other"), generate=Generate(per_repository=2))
-    monkeypatch.setattr(
-        generate, "_shuffled", lambda key: ["restore", "table"] if "proj" in key else ["suffixes"]
-    )
-    run(settings, ["collect", "score", "build", "generate"])
+    settings = replace(settings, sources=("path:proj", "path:other"))
+    run(settings, ["collect", "score", "build"])
+    table = Table(settings.work, "generate")
+    writer = Generator(settings, table, None)
+    items = writer.items(Table(settings.work, "build").kept)
+    chosen = {("path:proj", "restore"), ("path:proj", "table"), ("path:other", "checksums")}
+    run_stage(table, [item for item in items if (item[1].image.key, item[1].family) in chosen], writer)
     run(settings, ["accept"])
     assert len(Table(settings.work, "accept").kept) == 3
     swap(settings)
