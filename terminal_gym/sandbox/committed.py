@@ -133,6 +133,9 @@ class Committed:
         self.close()
 
 
+_PAUSES = 3  # tries: a freezer gives up on a machine that forks all the time
+
+
 def commit(engine: Engine, container: str, name: str) -> tuple[str, str]:
     """Return name and id of a new image of a container's file system.
 
@@ -147,14 +150,20 @@ def commit(engine: Engine, container: str, name: str) -> tuple[str, str]:
         raise NotSupported(f"{name} keeps {', '.join(volumes)} in volumes of its own. {advice}")
     labels, tag = {LABEL: str(current_owner()), SNAPSHOT: name}, secrets.token_hex(8)
     # Docker reads both, Podman the instructions only.
-    told = client.commit(
-        container,
-        repository=REPOSITORY,
-        tag=tag,
-        pause=True,
-        conf={"Labels": labels},
-        changes=[f"LABEL {key}={value}" for key, value in labels.items()],
-    )
+    for left in reversed(range(_PAUSES)):
+        try:
+            told = client.commit(
+                container,
+                repository=REPOSITORY,
+                tag=tag,
+                pause=True,
+                conf={"Labels": labels},
+                changes=[f"LABEL {key}={value}" for key, value in labels.items()],
+            )
+            break
+        except APIError as error:
+            if not left or "pausing" not in str(error.explanation):
+                raise
     return f"{REPOSITORY}:{tag}", str(told["Id"])
 
 

@@ -52,6 +52,9 @@ _NO_FENCE_S = 0.1  # without a byte, where no hint can be printed
 _FIRST_PROMPT_S = (
     5.0  # for a shell's first prompt, once it reads: a profile of the image may ask something first
 )
+_FIRST_BYTE_S = (
+    15.0  # for anything at all from a shell that reads: a daemon under load has taken more than 5 s
+)
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.0005, 0.02
 
 
@@ -163,7 +166,7 @@ class Session:
                 f"no prompt in {deadline_s:.1f} s; the terminal shows: {self.screen().text()[-500:]!r}",
                 screen=self.screen(),
             )
-        if settled.fact != "prompt" and self._proves(lambda: self._marks.at_prompt, _FIRST_PROMPT_S):
+        if settled.fact != "prompt" and self._prompt_comes():
             settled = Settled("prompt", None, self._clock() - began)  # it was still with the daemon
         left = min(0.5, deadline_s - (self._clock() - began))
         if self._watch is not None and not self._proves(lambda: self._look() > 0, left):
@@ -386,6 +389,12 @@ class Session:
         held = self._marks.flush()
         if held:
             self._show(held)
+
+    def _prompt_comes(self) -> bool:
+        """Wait for a prompt that the shell has printed, and the daemon not yet brought."""
+        return self._proves(lambda: self._output.size > 0, _FIRST_BYTE_S) and self._proves(
+            lambda: self._marks.at_prompt, _FIRST_PROMPT_S
+        )
 
     def _proves(self, holds: Callable[[], bool], seconds: float) -> bool:
         end = self._clock() + seconds

@@ -312,6 +312,19 @@ def test_behind_a_slow_daemon_nothing_is_early(delay_s: float, waits: str, tmp_p
     wire.close()
 
 
+def test_a_first_prompt_that_the_daemon_still_holds_is_waited_for(tmp_path: Path) -> None:
+    """The shell reads, and for eight seconds nothing of it has come."""
+    wire = LocalWire("bash", tmp_path, nonce=NONCE)
+    wire.stream.delaybeforesend = None
+    relay = SlowRelay(wire, 8.0)
+    threading.Timer(
+        6.0, vars(relay).update, [{"_delay_s": 0.0}]
+    ).start()  # what comes after the first comes at once
+    assert Session(relay, nonce=NONCE).open(30).fact == "prompt"
+    relay.close()
+    wire.close()
+
+
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 def test_the_first_prompt_is_known_before_anything_was_typed(shell: str, tmp_path: Path) -> None:
     wire = LocalWire(shell, tmp_path, nonce=NONCE)
