@@ -59,9 +59,8 @@ def speed(
     """Measure reset, step, 10 MB of output, verification and idle memory, each beside its floor."""
     console = Console()
     if peers:
-        numbers = tuple(int(word) for word in at_once.split(",") if int(word))
         target = out or RESULTS / "peers.json"
-        plan = Plan(repeats=repeats, at_once=numbers)
+        plan = Plan(repeats=repeats, at_once=_counts(at_once))
         compare_peers(plan, target, only=only or (), say=lambda text: console.print(text, style="dim"))
         console.print(Markdown(target.with_suffix(".md").read_text("utf-8")))
         return
@@ -93,7 +92,7 @@ def scale(
     def say(text: str) -> None:
         console.print(text, style="dim")
 
-    if numbers := tuple(int(word) for word in at_once.split(",") if int(word)):
+    if numbers := _counts(at_once):
         plan = Plan(repeats=0, at_once=numbers, episodes=episodes, turns=1)
         only = [f"terminal-gym {runtime}" for runtime in runtimes or ["docker", "embedded"]]
         compare_peers(plan, out, only=only, say=say)
@@ -104,6 +103,11 @@ def scale(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.with_name(f"{out.stem}-images.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
         console.print_json(json.dumps([{k: v for k, v in row.items() if k != "reset_ms"} for row in rows]))
+
+
+def _counts(words: str) -> tuple[int, ...]:
+    """Return the numbers between the commas, without zeros: 0 is how none is asked for."""
+    return tuple(int(word) for word in words.split(",") if int(word))
 
 
 @app.command()

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import PurePosixPath
 
-from env_registry.pipeline.tree import WORD, Drawn, Tree, folders, newlines, written
+from env_registry.pipeline.tree import WORD, Drawn, Tree, folders, newlines, pick, written
 
 _IMPORTS = {  # suffix → (how the lines begin, the name's characters)
     ".py": ("(import|from) ", "[A-Za-z0-9_]+"),
@@ -29,8 +29,8 @@ _BYTES = "in byte order"
 
 def imports(tree: Tree, rng: random.Random) -> Drawn | None:
     """What the files of a kind import, and how many of their lines do."""
-    found = {}
-    for (folder, suffix), paths in folders(tree, least=2).items():
+    found, kinds = {}, folders(tree, least=2)
+    for (folder, suffix), paths in kinds.items():
         if suffix in _IMPORTS:
             begin, name = _IMPORTS[suffix]
             hits = [
@@ -39,12 +39,11 @@ def imports(tree: Tree, rng: random.Random) -> Drawn | None:
             count = Counter(hit[hit.lastindex or 0] for hit in hits if hit)
             if len(count) >= 3:
                 found[folder, suffix] = count
-    if not found:
+    if (key := pick(rng, found)) is None:
         return None
-    folder, suffix = key = rng.choice(sorted(found))
+    folder, suffix = key
     begin, name = _IMPORTS[suffix]
     shown = begin.replace("(import|from) ", "import ` or `from ")
-    paths = folders(tree, least=2)[key]
     return written(
         "imports",
         f"In files whose names end in {suffix} below /app/{folder}, at any depth, look at the lines that begin, in the first column, "
@@ -54,7 +53,7 @@ def imports(tree: Tree, rng: random.Random) -> Drawn | None:
         [f"{times} {one}" for one, times in sorted(found[key].items())],
         f"find {folder} -type f -name '*{suffix}' -print0 | xargs -0 grep -hoE '^{begin}{name}' | sed -E 's/^{begin}//' | "
         "LC_ALL=C sort | uniq -c | awk '{print $1, $2}'",
-        paths,
+        kinds[key],
         difficulty="medium",
         domain="code",
     )  # fmt: skip
@@ -68,9 +67,9 @@ def test_census(tree: Tree, rng: random.Random) -> Drawn | None:
             rows = {path: len(re.findall(f"^{_TESTS[suffix]}", tree.texts[path], re.M)) for path in paths}
             if sum(1 for times in rows.values() if times) >= 2:
                 found[folder, suffix] = rows
-    if not found:
+    if (key := pick(rng, found)) is None:
         return None
-    folder, suffix = key = rng.choice(sorted(found))
+    folder, suffix = key
     ranked = sorted(found[key].items(), key=lambda row: (-row[1], row[0]))
     return written(
         "test_census",
@@ -89,7 +88,8 @@ def test_census(tree: Tree, rng: random.Random) -> Drawn | None:
 def callers(tree: Tree, rng: random.Random) -> Drawn | None:
     """Where a function is called."""
     found: dict[tuple[str, str, str], int] = {}
-    for (folder, suffix), paths in folders(tree, least=2).items():
+    kinds = folders(tree, least=2)
+    for (folder, suffix), paths in kinds.items():
         if suffix not in _CALLED:
             continue
         texts = "\n".join(tree.texts[path] for path in paths)
@@ -100,7 +100,7 @@ def callers(tree: Tree, rng: random.Random) -> Drawn | None:
     if not found:
         return None
     folder, suffix, name = rng.choice(sorted(found))
-    paths, rows = sorted(folders(tree, least=2)[folder, suffix]), []
+    paths, rows = sorted(kinds[folder, suffix]), []
     for path in paths:
         for number, line in enumerate(tree.texts[path].split("\n"), 1):
             rows += [(path, number)] if re.search(rf"\b{name}\(", line) else []
@@ -207,16 +207,16 @@ def block(tree: Tree, rng: random.Random) -> Drawn | None:
 
 def where(tree: Tree, rng: random.Random) -> Drawn | None:
     """An index: for each of five words, the files that have it."""
-    found = {}
-    for key, paths in folders(tree, least=3).items():
+    found, kinds = {}, folders(tree, least=3)
+    for kind, paths in kinds.items():
         held = Counter(word for path in paths for word in set(WORD.findall(tree.texts[path])))
         words = sorted(word for word, times in held.items() if 2 <= times < len(paths))
         if len(words) >= 5:
-            found[key] = words
-    if not found:
+            found[kind] = words
+    if (key := pick(rng, found)) is None:
         return None
-    folder, suffix = key = rng.choice(sorted(found))
-    paths, words = sorted(folders(tree, least=3)[key]), sorted(rng.sample(found[key], 5))
+    folder, suffix = key
+    paths, words = sorted(kinds[key]), sorted(rng.sample(found[key], 5))
     rows = []
     for word in words:
         have = [path for path in paths if re.search(rf"\b{word}\b", tree.texts[path], re.ASCII)]

@@ -186,13 +186,13 @@ def top_words(tree: Tree, rng: random.Random) -> Drawn | None:
 def sums(tree: Tree, rng: random.Random) -> Drawn | None:
     """What the numbers of each of some files add up to."""
     found = {}
-    for key, paths in folders(tree, least=3).items():
+    for kind, paths in folders(tree, least=3).items():
         totals = {path: _total(tree.texts[path]) for path in paths}
         if len({total for total in totals.values() if total}) >= 2:
-            found[key] = totals
-    if not found:
+            found[kind] = totals
+    if (key := pick(rng, found)) is None:
         return None
-    folder, suffix = key = rng.choice(sorted(found))
+    folder, suffix = key
     perl = 'perl -ne \'while (/(?<![A-Za-z0-9_])([0-9]{1,6})(?![A-Za-z0-9_])/g) {$n += $1} END {print "$n"}\' "$f"'
     return written(
         "sums",

@@ -61,18 +61,20 @@ def _swap(settings: Settings, runtime: Runtime, progress: Callable[[Row], None])
     for row in table.kept:
         played[_repository(row)] |= set(row.cells["instances"])
     packs: dict[frozenset[str], bytes] = {}
+    keys: dict[str, list[str]] = {}  # repository → what is played on its image now
 
     def play(image: Row) -> Mapping[str, Any]:
-        new = [row for row in instances if row.key not in played[image.key]]
-        found = _played(runtime, str(image.cells["image"]), packs[frozenset(row.key for row in new)])
+        found = _played(runtime, str(image.cells["image"]), packs[frozenset(keys[image.key])])
         solved = sorted(key for key, passed in found.items() if passed)
-        return {"repository": image.key, "instances": [row.key for row in new], "solved": solved}
+        return {"repository": image.key, "instances": keys[image.key], "solved": solved}
 
     items = []
     for image in Table(settings.work, "build").kept:
         before = len(played[image.key])
         if new := [row for row in instances if row.key not in played[image.key]]:
-            packs.setdefault(frozenset(row.key for row in new), _pack(settings.work, new))
+            keys[image.key] = [row.key for row in new]
+            if (wanted := frozenset(keys[image.key])) not in packs:
+                packs[wanted] = _pack(settings.work, new)
             items.append((f"{image.key}#{before}" if before else image.key, image))
     return run_stage(table, items, play, parallel=settings.parallel, progress=progress)
 

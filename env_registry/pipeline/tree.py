@@ -62,7 +62,7 @@ def newlines(text: str) -> int:
     return text.count("\n")
 
 
-def pick(rng: random.Random, found: Mapping[tuple[str, str], list[str]]) -> tuple[str, str] | None:
+def pick(rng: random.Random, found: Mapping[tuple[str, str], object]) -> tuple[str, str] | None:
     return rng.choice(sorted(found)) if found else None
 
 

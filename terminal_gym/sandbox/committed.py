@@ -22,6 +22,7 @@ from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
 
 SNAPSHOT = "terminal-gym.snapshot"  # image label: the sandbox that it was made of
 REPOSITORY = "localhost/terminal-gym/snapshot"
+_PAUSES = 3  # tries: a freezer gives up on a machine that forks all the time
 _CHANGED, _ADDED, _DELETED = 0, 1, 2  # as the Engine's list of changes says it
 
 
@@ -131,9 +132,6 @@ class Committed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-_PAUSES = 3  # tries: a freezer gives up on a machine that forks all the time
 
 
 def commit(engine: Engine, container: str, name: str) -> tuple[str, str]:

@@ -51,18 +51,15 @@ class Fresh:
 
         The runtime still holds it meanwhile: its `close` waits for that, and what is killed before is reaped.
         """
-        if not _leaving.acquire(
-            blocking=False
-        ):  # many verdicts at once: here the removals keep pace with them
+        if _leaving.acquire(blocking=False):
+            threading.Thread(target=self._leave, name="tgym-judge-leaves", daemon=True).start()
+        else:  # many verdicts at once: the removals keep pace with them
             self.close()
-            return
-        threading.Thread(target=self._leave, name="tgym-judge-leaves", daemon=True).start()
 
     def _leave(self) -> None:
         try:
-            with contextlib.suppress(
-                SandboxError
-            ):  # its report stands; the runtime tries again when it is closed
+            # Its report stands; the runtime tries again when it is closed.
+            with contextlib.suppress(SandboxError):
                 self.close()
         finally:
             _leaving.release()
