@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,14 @@ from terminal_gym.tasks.catalogue import Catalogue, read_folder
 from terminal_gym.tasks.manifest import read_manifest
 
 pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(autouse=True)
+def one_worker_at_a_time() -> Iterator[None]:
+    """The tests build the same repository, and so the same image, which each removes in the end."""
+    with (Path(tempfile.gettempdir()) / "tgym-test-pipeline-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module")
