@@ -12,18 +12,19 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import re
 import shlex
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from terminal_gym.errors import BuildFailed, ImageMissing, TerminalGymError
-from terminal_gym.sandbox import bootstrap, images, keeper, launch
+from terminal_gym.sandbox import bootstrap, dockerfile, images, keeper, launch
 from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.rootfs import HOST, Store, Stored, host_image, load, unpack_layer
 from terminal_gym.tasks.image import ImageRecipe
@@ -42,7 +43,6 @@ _IGNORED = (
 _RUN_S = 1800.0
 _TAIL = 4000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_VARIABLE = re.compile(r"\\(.)|\$(?:\{(\w+)(?:(:?[-+])([^}]*))?\}|(\w+))")
 Log = Callable[[str], None]
 # Runs inside the sandbox, so links in the image lead nowhere but into the image.
 _UNPACK = """
@@ -80,15 +80,6 @@ class RunAlone(Protocol):
     def __call__(
         self, root: keeper.Rootfs, argv: list[str], *, into: Path, network: bool, stdin: bytes
     ) -> tuple[int, bytes]: ...
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction of a Dockerfile."""
-
-    line: int
-    name: str  # upper case
-    text: str
 
 
 @dataclass(frozen=True)
@@ -137,9 +128,9 @@ class Builder:
         stage: Stage | None = None
         early: dict[str, str] = {}
         skipping = False
-        for at in parse(file):
+        for at in dockerfile.parse(file):
             if at.name == "FROM":
-                name, called = _from(substitute(at.text, early), file, at)
+                name, called = dockerfile.base_of(dockerfile.substitute(at.text, early), file, at)
                 skipping = on_host and called == "base"
                 if skipping:
                     stage = Stage(host_image(self._store))
@@ -153,7 +144,7 @@ class Builder:
             if stage is None:
                 if at.name != "ARG":
                     raise BuildFailed(f"{file}:{at.line}: {at.name} stands before the first FROM.")
-                early |= _arg(at.text, early)
+                early |= dockerfile.argument(at.text, early)
                 continue
             if not skipping:
                 self._log(f"{file.name}:{at.line} {at.name} {at.text[:100]}")
@@ -163,18 +154,23 @@ class Builder:
         return stage
 
     def _carry_out(
-        self, recipe: ImageRecipe, file: Path, at: Instruction, stage: Stage, stages: dict[str, Stage]
+        self,
+        recipe: ImageRecipe,
+        file: Path,
+        at: dockerfile.Instruction,
+        stage: Stage,
+        stages: dict[str, Stage],
     ) -> Stage:
         stored = stage.stored
         if at.name == "RUN":
             return self._run(file, at, stage)
-        text = substitute(at.text, stage.variables)
+        text = dockerfile.substitute(at.text, stage.variables)
         if at.name in ("COPY", "ADD"):
             return self._copy(recipe, file, at, text, stage, stages)
         if at.name == "ENV":
-            return replace(stage, stored=replace(stored, env=stored.env | _pairs(text)))
+            return replace(stage, stored=replace(stored, env=stored.env | dockerfile.pairs(text)))
         if at.name == "ARG":
-            return replace(stage, args=stage.args | _arg(at.text, stage.variables))
+            return replace(stage, args=stage.args | dockerfile.argument(at.text, stage.variables))
         if at.name == "USER":
             return replace(stage, stored=replace(stored, user=text))
         if at.name == "WORKDIR":
@@ -188,11 +184,11 @@ class Builder:
             f"{file}:{at.line}: the namespace runtime does not know {at.name}. Use docker for it."
         )
 
-    def _run(self, file: Path, at: Instruction, stage: Stage) -> Stage:
+    def _run(self, file: Path, at: dockerfile.Instruction, stage: Stage) -> Stage:
         if "<<" in at.text and re.match(r"<<-?\s*\w+\s*$", at.text):
             raise BuildFailed(f"{file}:{at.line}: here-documents are not known here. Use docker, or `&&`.")
         text = re.sub(r"^(--(mount|network|security)=\S+\s+)+", "", at.text)
-        exec_form = _exec_form(text)
+        exec_form = dockerfile.exec_form(text)
         argv = exec_form or ["/bin/sh", "-c", text]
         stored = stage.stored
         env = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive"} | stage.variables
@@ -204,12 +200,12 @@ class Builder:
         self,
         recipe: ImageRecipe,
         file: Path,
-        at: Instruction,
+        at: dockerfile.Instruction,
         text: str,
         stage: Stage,
         stages: dict[str, Stage],
     ) -> Stage:
-        options, words = _options(_exec_form(text) or shlex.split(text))
+        options, words = dockerfile.options(dockerfile.exec_form(text) or shlex.split(text))
         if len(words) < 2:
             raise BuildFailed(f"{file}:{at.line}: {at.name} needs a source and a destination.")
         unknown = set(options) - {"from", "chown", "chmod", "link"}
@@ -229,12 +225,12 @@ class Builder:
                 assert recipe.context is not None
                 source, names = recipe.context, set(_context_names(recipe))
             try:
-                archive, folder = _packed(
+                archive, folder = dockerfile.packed(
                     source, words[:-1], target, is_folder=is_folder, names=names, unpacks=at.name == "ADD"
                 )
             except FileNotFoundError as error:
                 raise BuildFailed(f"{file}:{at.line}: {error.args[0]} is not in the build context.") from None
-        data = _with_mode(archive, options.get("chmod", ""))
+        data = dockerfile.with_mode(archive, options.get("chmod", ""))
         argv = ["-c", _UNPACK, folder, options.get("chown", "")]
         key = hashlib.sha256(data).hexdigest() + folder + options.get("chown", "")
         return self._layer(file, at, stage, argv, key=key, stdin=data)
@@ -247,12 +243,12 @@ class Builder:
         stages: dict[str, Stage],
         work: Path,
         file: Path,
-        at: Instruction,
+        at: dockerfile.Instruction,
     ) -> Path:
         """Return a folder that holds `paths` of another stage or image, as they lie there."""
         other = stages[name].stored if name in stages else self._base(recipe, name)
         for path in paths:
-            inner = PurePosixPath("/", path)
+            inner = PurePosixPath(posixpath.normpath(f"/{path}"))
             (work / "into").mkdir()
             argv = ["/tg/guest/archive.py", "pack", str(inner), str(4 << 30)]
             code, out = self._run_alone(
@@ -262,6 +258,9 @@ class Builder:
                 raise BuildFailed(f"{file}:{at.line}: {path} cannot be copied from {name}.")
             _remove_into(work / "into")
             place = work / "root" / str(inner.parent).lstrip("/")
+            # What was taken out before may be a link: this is the host, where it leads elsewhere.
+            if not place.resolve().is_relative_to((work / "root").resolve()):
+                raise BuildFailed(f"{file}:{at.line}: {path} lies behind a link. Name where it leads.")
             place.mkdir(parents=True, exist_ok=True)
             unpack_layer(io.BytesIO(out), place)
         return work / "root"
@@ -269,7 +268,7 @@ class Builder:
     def _layer(
         self,
         file: Path,
-        at: Instruction,
+        at: dockerfile.Instruction,
         stage: Stage,
         argv: list[str],
         *,
@@ -356,168 +355,9 @@ def missing_commands(commands: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in commands if shutil.which(name, path=_PATH) is None)
 
 
-# ── reading ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def parse(file: Path) -> Iterator[Instruction]:
-    """Yield the instructions of a Dockerfile, continued lines joined, comments left out.
-
-    Raises:
-        BuildFailed: It cannot be read.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BuildFailed(f"{file} cannot be read: {error}") from error
-    joined, began = "", 0
-    for number, line in enumerate(lines, 1):
-        if line.lstrip().startswith("#") or (joined and not line.strip()):
-            continue
-        began = began if joined else number
-        if line.rstrip().endswith("\\"):
-            joined += line.rstrip()[:-1]
-            continue
-        whole, joined = (joined + line).strip(), ""
-        if whole:
-            name, _, text = whole.partition(" ")
-            yield Instruction(began, name.upper(), text.strip())
-    if joined.strip():
-        name, _, text = joined.strip().partition(" ")
-        yield Instruction(began, name.upper(), text.strip())
-
-
-def substitute(text: str, variables: dict[str, str]) -> str:
-    """Return `text` with $NAME, ${NAME}, ${NAME:-word} and ${NAME:+word} replaced; `\\$` stays a dollar."""
-
-    def one(found: re.Match[str]) -> str:
-        escaped, name, operator, word, bare = found.groups()
-        if escaped is not None:
-            return "$" if escaped == "$" else found[0]
-        value = variables.get(name or bare)
-        is_set = bool(value) if operator and operator[0] == ":" else value is not None
-        if operator and operator[-1] == "-":
-            return str(value) if is_set else str(word)
-        if operator:
-            return str(word) if is_set else ""
-        return value or ""
-
-    return _VARIABLE.sub(one, text)
-
-
-def _from(text: str, file: Path, at: Instruction) -> tuple[str, str]:
-    words = [word for word in text.split() if not word.startswith("--")]
-    if len(words) == 3 and words[1].upper() == "AS":
-        return words[0], words[2].lower()
-    if len(words) != 1:
-        raise BuildFailed(f"{file}:{at.line}: FROM {text} cannot be read.")
-    return words[0], ""
-
-
-def _arg(text: str, variables: dict[str, str]) -> dict[str, str]:
-    name, given, default = text.partition("=")
-    return {name.strip(): _unquoted(substitute(default, variables))} if given else {}
-
-
-def _pairs(text: str) -> dict[str, str]:
-    if "=" not in text.split(" ", 1)[0]:
-        name, _, value = text.partition(" ")
-        return {name: value.strip()}
-    return dict(word.partition("=")[::2] for word in shlex.split(text))
-
-
-def _unquoted(text: str) -> str:
-    return " ".join(shlex.split(text))
-
-
-def _exec_form(text: str) -> list[str] | None:
-    if text.startswith("["):
-        try:
-            words = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-            return words
-    return None
-
-
-def _options(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
-    return options, [word for word in words if not word.startswith("--")]
-
-
-# ── copying ─────────────────────────────────────────────────────────────────────────────────────
-
-
 def _context_names(recipe: ImageRecipe) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(images.context_tar(recipe))) as tar:
         return tar.getnames()
-
-
-def _packed(
-    source: Path,
-    patterns: list[str],
-    target: str,
-    *,
-    is_folder: bool,
-    names: set[str] | None,
-    unpacks: bool = False,
-) -> tuple[bytes, str]:
-    """Return (tar of what the patterns name, folder to unpack it in).
-
-    A folder's content is copied, not itself; so is an archive's where `unpacks`, into the folder `target`.
-    """
-    made = io.BytesIO()
-    folder, rename = (target.rstrip("/") or "/", "") if is_folder else ("/", "")
-    with tarfile.open(fileobj=made, mode="w") as tar:
-        for pattern in patterns:
-            clean = str(PurePosixPath("/", pattern)).lstrip("/")
-            found = sorted(source.glob(clean)) if clean else [source]
-            if not found:
-                raise FileNotFoundError(pattern)
-            for path in found:
-                inside = path.is_dir() and not path.is_symlink()
-                if unpacks and not inside and tarfile.is_tarfile(path):
-                    folder, rename = target.rstrip("/") or "/", ""
-                    _unpack(path, tar)
-                    continue
-                if not inside and not is_folder:
-                    folder, _, rename = target.rstrip("/").rpartition("/")
-                    folder = folder or "/"
-                elif not is_folder:
-                    folder = target.rstrip("/") or "/"
-                start = path if inside else path.parent
-                for each in [path] if not inside else sorted(path.rglob("*")):
-                    if names is None or each.relative_to(source).as_posix() in names:
-                        tar.add(
-                            each, rename or each.relative_to(start).as_posix(), recursive=False, filter=_plain
-                        )
-    return made.getvalue(), folder
-
-
-def _unpack(path: Path, into: tarfile.TarFile) -> None:
-    """Add what an archive holds, compressed or not, as ADD does."""
-    with tarfile.open(path) as archive:
-        for entry in archive:
-            into.addfile(entry, archive.extractfile(entry) if entry.isreg() else None)
-
-
-def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = entry.mtime = 0
-    entry.uname = entry.gname = ""
-    if entry.islnk():
-        entry.type = tarfile.REGTYPE
-    return entry
-
-
-def _with_mode(archive: bytes, mode: str) -> bytes:
-    if not mode:
-        return archive
-    made = io.BytesIO()
-    with tarfile.open(fileobj=io.BytesIO(archive)) as given, tarfile.open(fileobj=made, mode="w") as tar:
-        for entry in given:
-            entry.mode = int(mode, 8)
-            tar.addfile(entry, given.extractfile(entry) if entry.isfile() else None)
-    return made.getvalue()
 
 
 # ── layers ──────────────────────────────────────────────────────────────────────────────────────

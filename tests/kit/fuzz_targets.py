@@ -26,7 +26,7 @@ from terminal_gym.llm import reply
 from terminal_gym.llm.chat import Completion
 from terminal_gym.llm.reply import LONGEST_WAIT_S, SUBMIT, Reply
 from terminal_gym.llm.terminus_xml import terminus_xml, usable_part
-from terminal_gym.sandbox.recipe import parse
+from terminal_gym.sandbox.dockerfile import parse
 from terminal_gym.sandbox.rootfs import BadArchive, Store, load, unpack_layer
 from terminal_gym.tasks import harbor, terminal_bench, terminaltraj
 from terminal_gym.tasks.manifest import read_manifest

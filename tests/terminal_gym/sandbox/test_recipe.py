@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from terminal_gym.errors import BuildFailed, ImageMissing, RuntimeUnavailable
-from terminal_gym.sandbox import recipe
+from terminal_gym.sandbox import dockerfile
 from terminal_gym.sandbox.base import Image, SandboxSpec
 from terminal_gym.sandbox.namespace import Namespace
 from terminal_gym.tasks.image import ImageRecipe
@@ -152,4 +152,26 @@ def test_a_link_in_the_image_leads_nowhere_outside(runtime: Namespace, context: 
     ],
 )
 def test_variables(text: str, gives: str) -> None:
-    assert recipe.substitute(text, {"A": "1"}) == gives
+    assert dockerfile.substitute(text, {"A": "1"}) == gives
+
+
+@pytest.mark.parametrize(
+    ("sources", "fails"),
+    [("/../../../../../../../../../..{loot}/planted", False), ("/a /a/link/planted", True)],
+    ids=["dots", "link"],
+)
+def test_what_a_stage_gives_is_laid_nowhere_else_on_the_host(
+    runtime: Namespace, context: Path, tmp_path: Path, sources: str, fails: bool
+) -> None:
+    loot = tmp_path / "loot"
+    loot.mkdir()
+    stage = f"RUN mkdir -p {loot} /a && echo 1 > {loot}/planted && ln -s {loot} /a/link"
+    copy = f"COPY --from=made {sources.format(loot=loot)} /got/"
+    text = f"FROM x AS base\nFROM base AS made\n{stage}\nFROM base\n{copy}\n"
+    if fails:
+        with pytest.raises(BuildFailed, match="behind a link"):
+            build(runtime, context, text)
+    else:
+        build(runtime, context, text)
+        assert content(runtime, "/got/planted") == b"1\n"
+    assert not list(loot.iterdir())
