@@ -23,6 +23,7 @@ from kit.own_daemon import FOLDER
 from kit.waiting import wait_until
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxError
+from terminal_gym.sandbox import nursery
 from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
 from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.image import ImageRecipe
@@ -172,6 +173,7 @@ def nothing_left_behind() -> Iterator[None]:
     """Fail the session if a container, volume, mount or child process of ours outlives it."""
     mounts, children = _mounts(), _children()
     yield
+    nursery.end_own()  # it lives as long as its process: what is to be seen is what else does
     left: list[str] = []
 
     def clean() -> bool:

@@ -1,4 +1,4 @@
-"""Command lines that start a process in a root file system: by bubblewrap, or by util-linux where it is missing.
+"""Starts a process in a root file system: as root by the nursery, else by bubblewrap, or by util-linux without it.
 
 What runs first is always the trusted interpreter: as PID 1 itself, or to give up privileges, take the user and the
 folder asked for, and become the guard of a helper.
@@ -12,8 +12,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from terminal_gym.sandbox import nursery
 from terminal_gym.sandbox.guard import guarded
 from terminal_gym.sandbox.keeper import Keeper
 from terminal_gym.tasks.task import Limits
@@ -79,9 +80,17 @@ except (LookupError, OSError) as error:
 os.execve(sys.argv[3], sys.argv[3:], {INIT_ENV!r})
 """
 )
+_OPEN_FILES = 4096
+# What programs of ours that start a sandbox get of this process's variables: none.
+BARE_ENV = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+    "OPENSSL_CONF": "/dev/null",
+}
 # `"$@"` after the limits: a shell is the cheapest program that can set them and then become another.
 _LIMITED = (
-    "ulimit -c 0; ulimit -n 4096; ulimit -f {blocks}; "
+    f"ulimit -c 0; ulimit -n {_OPEN_FILES}; "
+    "ulimit -f {blocks}; "
     '{pids}for group in {groups}; do echo 0 >"$group"; done; exec "$@" {filter_fd}<{filter}'
 )
 _PIVOT = """
@@ -126,6 +135,9 @@ os.chdir("/")
 _BECOME_INIT = f"os.execve(sys.argv[1], sys.argv[1:], {INIT_ENV!r})\n"
 
 
+Started = subprocess.Popen[bytes] | nursery.Born
+
+
 class Place(NamedTuple):
     """Where to start something."""
 
@@ -136,9 +148,73 @@ class Place(NamedTuple):
     groups: Sequence[str] = ()  # cgroup entrances
 
 
-def init_command(place: Place, *, network_of: int | None = None) -> list[str]:
-    """Return the command line whose PID 1 is the trusted init."""
-    return _limited(place, [*place.keeper.enter(network_of=network_of), *_isolated(place, INIT_ARGV)])
+def init(place: Place, terminal: int, *, network_of: int | None = None) -> Started:
+    """Start the trusted init as PID 1 on a terminal, a descriptor that stays the caller's."""
+    if nursery.is_possible():
+        return _born(place, ["init"], (terminal, terminal, terminal), network_of=network_of)
+    command = _limited(place, [*place.keeper.enter(network_of=network_of), *_isolated(place, INIT_ARGV)])
+    return subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=BARE_ENV, start_new_session=True
+    )
+
+
+def pack(place: Place, path: str, limit_bytes: int, *, out: int, err: int) -> Started:
+    """Start the trusted packer of `path`, see `guest/archive.py`; descriptors stay the caller's."""
+    if nursery.is_possible():
+        with Path(os.devnull).open("rb") as nothing:
+            return _born(place, ["pack", path, str(limit_bytes)], (nothing.fileno(), out, err))
+    command = alone_command(place, [f"{GUEST}/guest/archive.py", "pack", path, str(limit_bytes)])
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=BARE_ENV)
+
+
+def init_pid(started: Started) -> int | None:
+    """Return PID 1 as this host sees it, None before it is there or once its parents have ended."""
+    if isinstance(started, nursery.Born):
+        return started.pid
+    pid = started.pid
+    for _ in range(2):  # nsenter, then bubblewrap or unshare
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        except OSError:
+            return None
+        if not children:
+            return None
+        pid = int(children[0])
+    return pid
+
+
+def _born(
+    place: Place, run: list[str], streams: tuple[int, int, int], *, network_of: int | None = None
+) -> nursery.Born:
+    limits = place.limits
+    want: dict[str, Any] = {
+        "run": run,
+        "keeps": _MASK,
+        "network": "joined" if network_of is not None else place.network,
+        "rlimits": {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_NOFILE": _OPEN_FILES,
+            "RLIMIT_FSIZE": limits.disk_mb << 20,
+        },
+        "walls": {
+            "root": str(place.keeper.base / "r"),
+            "tree": str(place.tree),
+            "read_only": _READ_ONLY_PROC,
+            "hidden": _HIDDEN_PROC,
+            "shm_mb": limits.memory_mb,
+            "console": os.ttyname(streams[0]) if os.isatty(streams[0]) else "",
+            "loopback": place.network == "none",
+        },
+    }
+    opened: list[int] = []
+    try:
+        opened += nursery.namespaces_of(place.keeper.pid, "mnt", "pid")
+        opened += nursery.namespaces_of(network_of, "net") if network_of is not None else []
+        opened += nursery.files(place.groups)
+        return nursery.nursery().bear(want, [*streams, *opened])
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def alone_command(place: Place, argv: Sequence[str]) -> list[str]:

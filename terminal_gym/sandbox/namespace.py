@@ -46,7 +46,7 @@ from terminal_gym.sandbox.reaper import current_owner, is_orphan
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import Orders
-from terminal_gym.trusted_runtime.tree import GUEST, trusted_tree
+from terminal_gym.trusted_runtime.tree import trusted_tree
 
 _NOTHING_THERE, _OVER_LIMIT = 3, 4  # exit codes of guest/archive.py
 _ARCHIVE_S = 60.0
@@ -231,7 +231,7 @@ class Namespace:
                 input=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=_ENV,
+                env=launch.BARE_ENV,
                 check=False,
             )
         finally:
@@ -338,8 +338,13 @@ class Machine:
             if network_of is None:
                 raise StartFailed(f"{self._peer.name} is not booted, so its network cannot be joined")
         with self._runtime._starts:
-            command = launch.init_command(self._place(), network_of=network_of)
-            self._line = Line(command, rows, cols, ran_out_of_memory=self._cgroup_was_full)
+            place = self._place()
+            self._line = Line(
+                lambda terminal: launch.init(place, terminal, network_of=network_of),
+                rows,
+                cols,
+                ran_out_of_memory=self._cgroup_was_full,
+            )
             try:
                 shake_hands(self._line.stream, orders, deadline_s=deadline_s)
             except BaseException:
@@ -367,8 +372,11 @@ class Machine:
         variables = dict(self.image.env) if env is None else dict(env)
         helper = launch.helper(argv, timeout_s=timeout_s, user=user, env=variables, cwd=cwd)
         began = time.monotonic()
+        command = launch.beside_command(self._place(), init, helper)
         code, out, err, truncated = _collect(
-            launch.beside_command(self._place(), init, helper),
+            lambda out, err: subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=launch.BARE_ENV
+            ),
             limit=guard.OUTPUT_CAP,
             timeout_s=timeout_s + _GRACE_S,
         )
@@ -383,11 +391,12 @@ class Machine:
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""
-        argv = [f"{GUEST}/guest/archive.py", "pack", path, str(limit_bytes)]
         place = self._place()._replace(network="none", limits=Limits(), groups=())
-        command = launch.alone_command(place, argv)
-        # headers and padding come on top of what the guest counts
-        code, out, err, truncated = _collect(command, limit=2 * limit_bytes + (1 << 20), timeout_s=_ARCHIVE_S)
+        code, out, err, truncated = _collect(
+            lambda out, err: launch.pack(place, path, limit_bytes, out=out, err=err),
+            limit=2 * limit_bytes + (1 << 20),  # headers and padding come on top of what the guest counts
+            timeout_s=_ARCHIVE_S,
+        )
         if code == _NOTHING_THERE:
             return None
         if code == _OVER_LIMIT or truncated:
@@ -407,7 +416,7 @@ class Machine:
             input=archive,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=_ENV,
+            env=launch.BARE_ENV,
             check=False,
             timeout=_ARCHIVE_S,
         )
@@ -550,7 +559,7 @@ class Line:
 
     def __init__(
         self,
-        command: list[str],
+        start: Callable[[int], launch.Started],
         rows: int,
         cols: int,
         *,
@@ -562,9 +571,7 @@ class Line:
         ours, theirs = pty.openpty()
         try:
             _resize(ours, rows, cols)
-            self._process = subprocess.Popen(
-                command, stdin=theirs, stdout=theirs, stderr=theirs, env=_ENV, start_new_session=True
-            )
+            self._process = start(theirs)
         except BaseException:
             os.close(ours)
             raise
@@ -584,7 +591,7 @@ class Line:
         if self._process.poll() is not None:
             return None
         if self._init is None:
-            self._init = _grandchild(self._process.pid)
+            self._init = launch.init_pid(self._process)
         return self._init
 
     def ask_for_hint(self) -> None:
@@ -625,9 +632,6 @@ import io, sys, tarfile
 with tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read()), mode="r:") as archive:
     archive.extractall("/", filter="fully_trusted")
 """
-_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"} | {
-    "OPENSSL_CONF": "/dev/null"
-}
 
 
 def _resize(fd: int, rows: int, cols: int) -> None:
@@ -636,19 +640,6 @@ def _resize(fd: int, rows: int, cols: int) -> None:
     import termios
 
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
-
-
-def _grandchild(pid: int) -> int | None:
-    """Return the process that `nsenter`, as `pid`, has bubblewrap or unshare run; PID 1 of the sandbox."""
-    for _ in range(2):
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-        except OSError:
-            return None
-        if not children:
-            return None
-        pid = int(children[0])
-    return pid
 
 
 def _kill_and_wait(pid: int, *, keeps_shell: bool) -> None:
@@ -669,20 +660,30 @@ def _kill_and_wait(pid: int, *, keeps_shell: bool) -> None:
         os.close(handle)
 
 
-def _collect(command: list[str], *, limit: int, timeout_s: float) -> tuple[int, bytes, bytes, bool]:
-    """Run `command`; returns (exit code, stdout, stderr, whether either was cut at `limit` bytes)."""
+def _collect(
+    start: Callable[[int, int], launch.Started], *, limit: int, timeout_s: float
+) -> tuple[int, bytes, bytes, bool]:
+    """Run what `start` starts with a stdout and a stderr.
+
+    Returns:
+        (exit code, stdout, stderr, whether either was cut at `limit` bytes).
+    """
     import selectors
 
     out, err, cut = bytearray(), bytearray(), False
     until = time.monotonic() + timeout_s
-    with (
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_ENV
-        ) as process,
-        selectors.DefaultSelector() as ready,
-    ):
-        ready.register(process.stdout, selectors.EVENT_READ, out)  # type: ignore[arg-type]
-        ready.register(process.stderr, selectors.EVENT_READ, err)  # type: ignore[arg-type]
+    with contextlib.ExitStack() as opened, selectors.DefaultSelector() as ready:
+        theirs = []
+        for kept in (out, err):
+            read_end, write_end = os.pipe()
+            opened.callback(os.close, read_end)
+            ready.register(read_end, selectors.EVENT_READ, kept)
+            theirs.append(write_end)
+        try:
+            process = start(*theirs)
+        finally:
+            for fd in theirs:
+                os.close(fd)
         while ready.get_map() and (left := until - time.monotonic()) > 0:
             # A child that went into the background keeps the pipes; what counts is that the program has ended. That is
             # asked before looking: what it wrote before its end is then there to be seen, however late this thread is.

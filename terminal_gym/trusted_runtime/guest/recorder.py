@@ -80,5 +80,11 @@ class Recorder:
         planted: pytest.Function = pytest.Function.from_parent(
             parent, name=name, callobj=check, fixtureinfo=fixtures
         )
+        planted.repr_failure = _told  # type: ignore[method-assign]
         self._canaries.append(planted.nodeid)
         return planted
+
+
+def _told(excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+    """What a canary failed with. Its traceback, which nobody reads, took 10 ms of every test's verdict to make."""
+    return str(excinfo.value)

@@ -20,14 +20,13 @@ from terminal_gym.trusted_runtime.guest import privileges
 if TYPE_CHECKING:
     from typing import Any
 
-    from terminal_gym.trusted_runtime.guest import recorder
-
 # What a verdict does not need and every judgement would pay for, a third of pytest's own run time.
 _LEFT_OUT = (
     *("cacheprovider", "pastebin", "junitxml", "stepwise", "setuponly", "setupplan", "doctest"),
     *("faulthandler", "threadexception", "unraisableexception"),
 )
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_state = {"warm": False}
 
 
 def run(orders: dict[str, Any], *, go: int, report: int, output: int) -> None:
@@ -35,16 +34,13 @@ def run(orders: dict[str, Any], *, go: int, report: int, output: int) -> None:
     privileges.hide()
     os.setsid()  # the console is no longer our terminal
     _wire(output)
-    guest = __file__.rpartition("/")[0]
-    sys.path += [f"{guest.rpartition('/')[0]}/site", f"{guest}/site"]
-    gc.disable()  # imports make no garbage, and a fifth of their time went into looking for it
+    prepare()
     import pytest
 
     from terminal_gym.trusted_runtime.guest import recorder
 
-    gc.enable()
-    if not select.select([go], [], [], 0)[0]:
-        _warm_up(recorder.Recorder(orders["canary"]))
+    if not is_warm() and not select.select([go], [], [], 0)[0]:
+        warm_up()
     with os.fdopen(go) as told:
         places: dict[str, str] = json.loads(told.readline() or os._exit(1))
     dropped = orders["drop_to"] is not None and privileges.drop(orders["drop_to"])
@@ -97,7 +93,26 @@ def _settle(orders: dict[str, Any], places: dict[str, str]) -> None:
     sys.path.append(places["tests"])  # last: helpers beside the tests, which can shadow nothing
 
 
-def _warm_up(recording: recorder.Recorder) -> None:
+def prepare() -> None:
+    """Import pytest, once."""
+    if "pytest" in sys.modules:
+        return
+    guest = __file__.rpartition("/")[0]
+    sys.path += [f"{guest.rpartition('/')[0]}/site", f"{guest}/site"]
+    gc.disable()  # imports make no garbage, and a fifth of their time went into looking for it
+    import pytest  # noqa: F401
+
+    from terminal_gym.trusted_runtime.guest import recorder  # noqa: F401
+
+    gc.enable()
+
+
+def is_warm() -> bool:
+    """Whether a session has been run in this process, or in the one that bore it."""
+    return _state["warm"]
+
+
+def warm_up() -> None:
     """Run a test of ours while nothing else is to be done: a second session takes half the time of the first.
 
     Before the tests are there and before rights are given up, so that nothing of the agent's runs in it; what it
@@ -106,13 +121,18 @@ def _warm_up(recording: recorder.Recorder) -> None:
     import contextlib
     import io
 
+    prepare()
     import pytest
+
+    from terminal_gym.trusted_runtime.guest import recorder
 
     folder = f"{__file__.rpartition('/')[0]}/warm_up"
     orders = {"own_conftest": False, "collect_only": False, "args": ("",)}
     with contextlib.redirect_stdout(io.StringIO()):
-        pytest.main([*_arguments(folder, "/nonexistent", orders), "--capture=no"], plugins=[recording])
+        arguments = [*_arguments(folder, "/nonexistent", orders), "--capture=no"]
+        pytest.main(arguments, plugins=[recorder.Recorder("warm_up")])
     sys.modules.pop("test_warm_up", None)
+    _state["warm"] = True
 
 
 def _arguments(tests: str, scratch: str, orders: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import platform
 import selectors
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,13 +20,14 @@ from pathlib import Path
 import pytest
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxLost, StartFailed
-from terminal_gym.sandbox import cgroup, keeper
+from terminal_gym.sandbox import cgroup, keeper, launch, nursery
 from terminal_gym.sandbox.base import SandboxSpec
 from terminal_gym.sandbox.namespace import Namespace, _collect
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
+from tests.kit.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 ORDERS = ShellOrders("c0ffee00c0ffee00")
@@ -173,14 +175,11 @@ NUMBERS = {"x86_64": (248, 250, 321, 298, 425), "aarch64": (217, 219, 280, 241, 
 
 
 @pytest.mark.skipif(platform.machine() not in NUMBERS, reason="call numbers of this processor are not listed")
-@pytest.mark.parametrize("bubblewrap", [True, False])
+@pytest.mark.parametrize("starter", ["nursery", "bubblewrap", "unshare"])
 def test_calls_that_reach_past_the_sandbox_are_refused(
-    runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bubblewrap: bool
+    runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter: str
 ) -> None:
-    if not bubblewrap:
-        for name in ("sh", "unshare", "nsenter", "mount", "find"):
-            (tmp_path / name).symlink_to(str(shutil.which(name)))
-        monkeypatch.setenv("PATH", str(tmp_path))
+    _started_by(starter, tmp_path, monkeypatch)
     program = CALLS.replace("{numbers}", repr(NUMBERS[platform.machine()]))
     with runtime.start(spec()) as sandbox:
         console = sandbox.boot(ORDERS)
@@ -199,19 +198,88 @@ def test_calls_that_reach_past_the_sandbox_are_refused(
 # ── other machines ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_without_bubblewrap(runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in ("sh", "unshare", "nsenter", "mount", "find"):
-        (tools / name).symlink_to(str(shutil.which(name)))
-    monkeypatch.setenv("PATH", str(tools))
+def _started_by(starter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have sandboxes started as root on this kernel is, as on an older one, or as without bubblewrap."""
+    if starter == "nursery":
+        if not nursery.is_possible():
+            pytest.skip("no nursery: not root, or an old kernel")
+        return
+    monkeypatch.setattr(nursery, "is_possible", lambda: False)
+    if starter == "unshare":
+        for name in ("sh", "unshare", "nsenter", "mount", "find"):
+            (tmp_path / name).symlink_to(str(shutil.which(name)))
+        monkeypatch.setenv("PATH", str(tmp_path))
+    elif shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is missing")
+
+
+@pytest.mark.parametrize("starter", ["nursery", "bubblewrap", "unshare"])
+def test_the_walls_are_the_same_whoever_builds_them(
+    runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter: str
+) -> None:
+    _started_by(starter, tmp_path, monkeypatch)
     assert said(runtime, "ls -id / /.. /root/.. | awk '{print $1}' | sort -u | wc -l").strip() == "1"
-    assert "CapBnd:\t00000000000404fb" in said(runtime, "cat /proc/1/status")
+    rights = said(runtime, "grep ^Cap /proc/self/status").split()[1::2]
+    # Inheritable, permitted, effective, bounding.
+    assert rights[:4] == ["0" * 16, *["00000000000404fb"] * 3]
     assert said(runtime, "test -c /dev/null && echo yes") == "yes\n"
     assert said(runtime, "find /proc/sys -type f -writable | wc -l; cat /proc/keys | wc -c").split() == [
         "0",
         "0",
     ]
+    assert said(runtime, "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status").split()[1::2] == ["1", "2"]
+    assert said(runtime, "ls /proc/1/cwd/ /proc/1/root/ 2>&1 | grep -c 'Permission denied'") == "2\n"
+    assert said(runtime, "touch /tg/x 2>&1").endswith("Read-only file system\n")
+    assert said(runtime, "mknod /tmp/node c 1 3 2>&1").endswith("Operation not permitted\n")
+    assert said(runtime, "cat /proc/1/environ 2>&1").endswith("Permission denied\n")
+    assert said(runtime, "wc -l </proc/net/dev; cat /proc/net/if_inet6 | awk '{print $6}'").split() == [
+        "3",
+        "lo",
+    ]
+    nodes = {
+        "fd",
+        "full",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "stderr",
+        "stdin",
+        "stdout",
+        "tty",
+        "urandom",
+    }
+    assert set(said(runtime, "ls /dev").split()) - {"console", "core"} == nodes | {"zero"}
+    assert said(runtime, "stat -c %a /dev/shm; stat -c %a /dev/null; stat -c %a /tmp").split() == [
+        "1777",
+        "666",
+        "1777",
+    ]
+
+
+@pytest.mark.skipif(not nursery.is_possible(), reason="no nursery: not root, or an old kernel")
+@pytest.mark.parametrize("name", ["dev", "proc", "tg"])
+def test_a_link_where_the_walls_are_built_is_refused(runtime: Namespace, name: str) -> None:
+    """What is trusted would otherwise be mounted where an image wants it."""
+    with runtime.start(spec()) as sandbox:
+        held = sandbox._place().keeper
+        place = f"{held.base}/r/{name}"
+        link = f"mkdir {held.base}/r/elsewhere; rm -rf {place}; ln -s elsewhere {place}"
+        subprocess.run([*held.enter(), "sh", "-c", link], check=True)
+        with pytest.raises(StartFailed, match=f"/{name} of the image is not a folder"):
+            sandbox.boot(ORDERS)
+
+
+@pytest.mark.skipif(not nursery.is_possible(), reason="no nursery: not root, or an old kernel")
+def test_a_nursery_that_has_died_is_replaced_and_its_sandboxes_are_lost(runtime: Namespace) -> None:
+    with runtime.start(spec()) as sandbox:
+        console = sandbox.boot(ORDERS)
+        os.kill(nursery.nursery()._process.pid, signal.SIGKILL)
+        assert wait_until(lambda: console.init_pid() is None, deadline_s=10)
+        assert console.lost(ended=True) == "it was killed from outside"
+        sandbox.boot(ORDERS)
+        assert sandbox.run(["/bin/true"], timeout_s=10).exit_code == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, so it starts as root")
@@ -243,15 +311,22 @@ class LateSelector(selectors.DefaultSelector):
         return events
 
 
+def _running(command: list[str]) -> Callable[[int, int], launch.Started]:
+    return lambda out, err: subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+
 def test_what_a_program_wrote_last_is_read_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "DefaultSelector", LateSelector)
     last = ["sh", "-c", "sleep 0.2; echo late; echo on both >&2"]
-    assert _collect(last, limit=100, timeout_s=30.0) == (0, b"late\n", b"on both\n", False)
+    assert _collect(_running(last), limit=100, timeout_s=30.0) == (0, b"late\n", b"on both\n", False)
 
 
 def test_a_child_that_keeps_the_pipes_is_not_waited_for() -> None:
     began = time.monotonic()
-    assert _collect(["sh", "-c", "sleep 20 & echo done"], limit=100, timeout_s=30.0)[:2] == (0, b"done\n")
+    assert _collect(_running(["sh", "-c", "sleep 20 & echo done"]), limit=100, timeout_s=30.0)[:2] == (
+        0,
+        b"done\n",
+    )
     assert time.monotonic() - began < 10.0
 
 
