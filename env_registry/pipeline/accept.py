@@ -16,6 +16,7 @@ whole in WORK/tasks/<id>/acceptance.json, the gate's own record in validity.json
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import tarfile
@@ -25,17 +26,18 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from env_registry.pipeline.images import Images
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row
 from terminal_gym import errors
 from terminal_gym.agents.agent import open_agent
 from terminal_gym.env import TerminalEnv
-from terminal_gym.errors import SandboxLost
+from terminal_gym.errors import SandboxError, SandboxLost
 from terminal_gym.rollout.attacks import generic_cases, installed_suite
 from terminal_gym.rollout.episode import run_episode
 from terminal_gym.rollout.gate import ValidityRecord, check_task, store
 from terminal_gym.rollout.gauntlet import play
-from terminal_gym.sandbox.base import Runtime
+from terminal_gym.sandbox.base import Image, Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.tasks.solution import Solution
 from terminal_gym.tasks.task import Task
@@ -56,15 +58,27 @@ DAMAGES: Mapping[str, str] = {  # what is done to each output after the oracle's
 class Acceptor:
     """Proves instances on one runtime; safe to use from many threads."""
 
-    def __init__(self, settings: Settings, runtime: Runtime):
+    def __init__(self, settings: Settings, runtime: Runtime, *, images: Images | None = None):
         self._settings, self._runtime = settings, runtime
+        self._images = images or Images(settings, runtime)
 
     def __call__(self, instance: Row) -> Mapping[str, Any]:
         """Return the cells of one instance that is accepted; raises Rejected for one that is not."""
-        wanted = self._settings.accept
         folder = self._settings.work / str(instance.cells["path"])
-        task = read_folder(folder)
-        image = self._runtime.build(task.image)
+        task, home = read_folder(folder), str(instance.cells["image"])
+        with self._images.lend(str(instance.cells["repository"]), home) as under:
+            image = self._runtime.build(task.image)
+            try:
+                return self._accepted(instance, folder, task, image)
+            finally:
+                if self._images.are_bounded and image.name not in (home, under.name):
+                    with contextlib.suppress(
+                        SandboxError
+                    ):  # its recipe stays; dropped, the one under it can go too
+                        self._runtime.remove_image(image.name)
+
+    def _accepted(self, instance: Row, folder: Path, task: Task, image: Image) -> Mapping[str, Any]:
+        wanted = self._settings.accept
         size = self._runtime.image_bytes(image.name)
         if size > wanted.image_mb * _MIB:
             raise Rejected("too-large", f"the image has {size} bytes")

@@ -1,72 +1,45 @@
 """Stage 3: candidates → images. What a stranger wrote runs in a sandbox, and nowhere else.
 
-The build runs in a sandbox over the system's toolchain image, as an ordinary user, within bounds of time, memory,
-processors, processes and disk. What it left in /app is taken out as a tar and laid over the same toolchain image: that
-is the repository's image.
+A repository with a Dockerfile of its own is built by that (own_dockerfile.py). Else a script is generated, and runs in
+a sandbox over the system's toolchain image, as an ordinary user, within bounds of time, memory, processors, processes
+and disk. What was left in /app is taken out as a tar and laid over the same image again: that is the repository's.
 
-Rejections: no-build-system, build-failed, network, build-timeout, disk-full, smoke-failed, too-large.
+Rejections: no-build-system, build-failed, network, build-timeout, disk-full, smoke-failed; dockerfile and base-image.
 
 WORK/logs/<slug>.log     the whole log, up to a megabyte
-WORK/images/<slug>/      Dockerfile and app.tar: the image's recipe
+WORK/images/<slug>/      the image's recipe (images.py)
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
-import re
 import secrets
-import ssl
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from env_registry.pipeline.bounded import PATH, Tried, Watch, add_file, certificates, limits, ran, variables
 from env_registry.pipeline.collect import slug
+from env_registry.pipeline.follow import Follower
+from env_registry.pipeline.images import Images, added_bytes, write_recipe
+from env_registry.pipeline.layer import plain
+from env_registry.pipeline.own_dockerfile import own_dockerfile, read_stages
 from env_registry.pipeline.plan import Plan, plan_for, recipe, toolchain
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row
-from terminal_gym.errors import OversizedArchive, SandboxError
+from terminal_gym.errors import OversizedArchive
 from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec
 from terminal_gym.tasks.image import ImageRecipe
-from terminal_gym.tasks.task import Limits
 from terminal_gym.tasks.terminal_bench import built_image
 from terminal_gym.trusted_runtime.orders import ShellOrders
 
 USER = 61_000  # who builds
-_LOG = 1 << 20
-_WATCH_S = 1.0
-# This machine's, where the sandbox sees them: pip and node bring their own, and behind a proxy those do not do.
-_CERTIFICATES = "/tgym-build/certificates.pem"
-_TRUST = (
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-    "CURL_CA_BUNDLE",
-)
-_UNREACHABLE = re.compile(
-    rb"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT|name resolution|resolve host|EAI_AGAIN|ECONNREFUSED|ECONNRESET"
-    rb"|ETIMEDOUT|Network is unreachable|Connection timed out|Could not transfer artifact|dial tcp"
-    rb"|php_network_getaddresses|Name\s+or\s+service not known"
-)
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PASSED_ON = ("PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "http_proxy", "https_proxy", "no_proxy")
 Repair = Callable[[Plan, str], Plan | None]  # (what failed, the end of its log) → what to try instead
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One build."""
-
-    reason: str  # "" where it was built
-    detail: str
-    log: bytes
-    archive: bytes = b""  # a tar of /app
 
 
 class Builder:
@@ -75,22 +48,45 @@ class Builder:
     Args:
         settings: Of the pipeline.
         runtime: Where it builds, and where the images stay.
-        repair: Asked after a failed build; None: nobody is.
+        repair: Asked after a failed build of a generated script; None: nobody is.
+        images: Where the images made are held; None: on the runtime, without a bound.
     """
 
-    def __init__(self, settings: Settings, runtime: Runtime, repair: Repair | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        repair: Repair | None = None,
+        *,
+        images: Images | None = None,
+    ):
         self._settings, self._runtime, self._repair = settings, runtime, repair
+        self._images = images or Images(settings, runtime)
         self._mutex = threading.Lock()
 
     def __call__(self, candidate: Row) -> Mapping[str, Any]:
         """Return the cells of one candidate that was built; raises Rejected for one that was not."""
-        began, name = time.monotonic(), slug(candidate.key)
-        folder = self._settings.work / candidate.cells["folder"]
-        plan, rounds = plan_for(folder), 0
+        folder, name = self._settings.work / candidate.cells["folder"], slug(candidate.key)
+        came = {key: candidate.cells[key] for key in ("folder", "language", "score")}
+        wanted = self._settings.build.dockerfile
+        own = None if wanted == "generated" else own_dockerfile(folder)
+        if own is None:
+            return {**self._by_plan(name, folder), **came}
+        try:
+            return {**self._by_own(name, folder, own), **came}
+        except Rejected:
+            if wanted == "own":
+                raise
+        return {**self._by_plan(name, folder), **came}
+
+    # ── by a plan ───────────────────────────────────────────────────────────────────────────────
+
+    def _by_plan(self, name: str, folder: Path) -> dict[str, Any]:
+        began, plan, rounds = time.monotonic(), plan_for(folder), 0
         while True:
             base = self._base(plan)
             tried = self._try(f"tgym-build-{name}-{secrets.token_hex(4)}", base, plan, folder)
-            self._keep_log(name, rounds, tried.log)
+            self._keep_log(f"{name}-{rounds}" if rounds else name, tried.log)
             if not tried.reason or self._repair is None or rounds >= self._settings.build.repair_rounds:
                 break
             rounds += 1
@@ -98,26 +94,13 @@ class Builder:
             if better is None:
                 break
             plan = better
-        cells: dict[str, Any] = {
-            "system": plan.system,
-            "rounds": rounds,
-            "build_s": round(time.monotonic() - began, 2),
-        }
+        cells = {"system": plan.system, "rounds": rounds, "build_s": round(time.monotonic() - began, 2)}
         if tried.reason:
             raise Rejected(tried.reason, tried.detail, **cells)
-        image = self._image(name, base, tried.archive)
-        size = self._runtime.image_bytes(image.name)
-        return {
-            **cells,
-            "image": image.name,
-            "digest": self._runtime.image(image.name).digest,
-            "bytes": size,
-            "added_bytes": len(tried.archive),
-            "folder": candidate.cells["folder"],
-            "language": candidate.cells["language"],
-            "score": candidate.cells["score"],
-            "dockerfile": recipe(toolchain(plan.system, plan.packages), plan),
-        }
+        (self._folder(name) / "layer.tar").unlink(missing_ok=True)
+        made = write_recipe(self._folder(name), name, base=base, archive=tried.archive)
+        text = recipe(toolchain(plan.system, plan.packages), plan)
+        return {**cells, **self._image(made), "dockerfile": text}
 
     def _base(self, plan: Plan) -> str:
         """The toolchain image, made where it is missing; one at a time, for they share layers."""
@@ -125,26 +108,20 @@ class Builder:
         if own is not None:
             return own
         text = toolchain(plan.system, plan.packages)
-        folder = self._settings.work / "toolchains" / plan.system
+        more = hashlib.sha256(" ".join(plan.packages).encode()).hexdigest()[:8] if plan.packages else ""
+        folder = self._settings.work / "toolchains" / (f"{plan.system}-{more}" if more else plan.system)
         with self._mutex:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "Dockerfile").write_text(text, "utf-8")
-            made = built_image(folder, "Dockerfile", slug=f"toolchain-{plan.system}")
+            made = built_image(folder, "Dockerfile", slug=f"toolchain-{folder.name}")
             return self._runtime.build(made).name
 
     def _try(self, name: str, base: str, plan: Plan, folder: Path) -> Tried:
         wanted = self._settings.build
-        limits = Limits(
-            cpus=wanted.cpus,
-            memory_mb=wanted.memory_mb,
-            pids=wanted.pids,
-            disk_mb=wanted.disk_mb,
-            network=wanted.network,
-        )
-        with self._runtime.start(SandboxSpec(base, name, limits)) as sandbox:
+        with self._runtime.start(SandboxSpec(base, name, limits(wanted))) as sandbox:
             sandbox.boot(ShellOrders(secrets.token_hex(8), cwd="/"))
             sandbox.write_archive(_context(folder, plan))
-            with _Watch(sandbox, wanted.disk_mb << 20) as watch:
+            with Watch(sandbox, wanted.disk_mb << 20) as watch:
                 built = self._run(sandbox, "build.sh", wanted.timeout_s, watch)
                 if not built.reason:
                     smoke = self._run(sandbox, "smoke.sh", min(120.0, wanted.timeout_s), watch)
@@ -156,78 +133,45 @@ class Builder:
                 archive = sandbox.read_archive("/app", limit_bytes=wanted.disk_mb << 20)
             except OversizedArchive as error:
                 return Tried("disk-full", str(error), built.log)
-            return replace(built, archive=_plain(archive or b""))
+            return replace(built, archive=plain(archive or b""))
 
-    def _run(self, sandbox: Sandbox, script: str, timeout_s: float, watch: _Watch) -> Tried:
-        env = {
-            "PATH": _PATH,
-            "HOME": "/tmp",
-            "LANG": "C.UTF-8",
-            "CI": "1",
-            **dict.fromkeys(_TRUST, _CERTIFICATES),
-        }
-        env |= {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
-        try:
-            ran = sandbox.run(
-                ["/bin/sh", f"/tgym-build/{script}"], timeout_s=timeout_s, user=str(USER), env=env, cwd="/app"
-            )
-        except SandboxError:
-            if not watch.is_full:
-                raise
-            return Tried("disk-full", f"more than {self._settings.build.disk_mb} MiB were written", b"")
-        log = ran.stdout[-_LOG:]
-        if watch.is_full:
-            return Tried("disk-full", f"more than {self._settings.build.disk_mb} MiB were written", log)
-        if ran.timed_out:
-            return Tried("build-timeout", f"not done after {timeout_s:.0f} s", log)
-        if ran.exit_code:
-            reason = (
-                "network" if _UNREACHABLE.search(log) else "build-failed"
-            )  # the former says nothing of the code
-            found = f"exit code {ran.exit_code}: {log[-800:].decode('utf-8', 'replace')}"
-            return Tried(reason, found, log)
-        return Tried("", "", log)
+    def _run(self, sandbox: Sandbox, script: str, timeout_s: float, watch: Watch) -> Tried:
+        env = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "CI": "1", **variables()}
+        argv, wanted = ["/bin/sh", f"/tgym-build/{script}"], self._settings.build
+        return ran(sandbox, argv, wanted, watch, timeout_s=timeout_s, user=str(USER), env=env, cwd="/app")
 
-    def _image(self, name: str, base: str, archive: bytes) -> ImageRecipe:
-        folder = self._settings.work / "images" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "app.tar").write_bytes(archive)
-        (folder / "Dockerfile").write_text(f"FROM {base}\nADD app.tar /\nWORKDIR /app\n", "utf-8")
-        made = built_image(folder, "Dockerfile", slug=f"repo-{name}")
-        self._runtime.build(made)
-        return made
+    # ── by its own Dockerfile ───────────────────────────────────────────────────────────────────
 
-    def _keep_log(self, name: str, rounds: int, log: bytes) -> None:
+    def _by_own(self, name: str, folder: Path, own: Path) -> dict[str, Any]:
+        began, cells = time.monotonic(), {"system": "dockerfile", "rounds": 0}
+        stages, into = read_stages(own), self._folder(name) / "layer.tar"
+        into.parent.mkdir(parents=True, exist_ok=True)
+        follower = Follower(self._settings.build, self._runtime, folder, name=f"tgym-build-{name}", into=into)
+        made = follower.follow(stages)
+        self._keep_log(name, made.tried.log)
+        cells["build_s"] = round(time.monotonic() - began, 2)
+        if made.tried.reason:
+            raise Rejected(made.tried.reason, made.tried.detail, **cells)
+        image = write_recipe(
+            into.parent, name, base=made.base, archive=made.tried.archive, gone=made.gone, env=made.env
+        )
+        text = f"{own.read_text('utf-8').rstrip()}\nUSER root\nWORKDIR /app\nCOPY . /app\n"
+        return {**cells, **self._image(image), "dockerfile": text}
+
+    # ── what is kept ────────────────────────────────────────────────────────────────────────────
+
+    def _folder(self, name: str) -> Path:
+        return self._settings.work / "images" / name
+
+    def _image(self, made: ImageRecipe) -> dict[str, Any]:
+        with self._images.lend_recipe(made) as image:
+            size = self._runtime.image_bytes(made.name)
+        return {"image": made.name, "digest": image.digest, "bytes": size, "added_bytes": added_bytes(made)}
+
+    def _keep_log(self, name: str, log: bytes) -> None:
         folder = self._settings.work / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}{f'-{rounds}' if rounds else ''}.log").write_bytes(log)
-
-
-class _Watch:
-    """Stops a sandbox that writes too much, while it runs."""
-
-    def __init__(self, sandbox: Sandbox, most: int):
-        self._sandbox, self._most, self.is_full = sandbox, most, False
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def _look(self) -> None:
-        while not self._done.wait(_WATCH_S):
-            try:
-                if self._sandbox.written_bytes() > self._most:
-                    self.is_full = True
-                    self._sandbox.stop()
-                    return
-            except SandboxError:
-                return
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+        (folder / f"{name}.log").write_bytes(log)
 
 
 def _context(folder: Path, plan: Plan) -> bytes:
@@ -244,35 +188,7 @@ def _context(folder: Path, plan: Plan) -> bytes:
         tar.add(folder, "app", filter=mine)
         scripts = {"build.sh": plan.script, "smoke.sh": plan.smoke}
         bodies = {name: f"exec 2>&1\nset -e\n{body}\n".encode() for name, body in scripts.items()}
-        known = ssl.get_default_verify_paths()
-        bundle = Path(known.cafile or known.openssl_cafile)
-        bodies["certificates.pem"] = bundle.read_bytes() if bundle.is_file() else b""
+        bodies["certificates.pem"] = certificates()
         for name, content in bodies.items():
-            entry = tarfile.TarInfo(f"tgym-build/{name}")
-            entry.size, entry.mode = len(content), 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    return made.getvalue()
-
-
-def _plain(archive: bytes) -> bytes:
-    """What a build left, made root's, without devices, set-user bits and links to files that are not there."""
-    made = io.BytesIO()
-    with (
-        tarfile.open(fileobj=io.BytesIO(archive), mode="r:", errors="surrogateescape") as tar,
-        tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as out,
-    ):
-        for entry in tar:
-            parts = entry.name.split("/")
-            if (
-                parts[0] != "app"
-                or ".." in parts
-                or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk())
-            ):
-                continue
-            entry.uid = entry.gid = 0
-            entry.uname = entry.gname = ""
-            entry.mode &= 0o777
-            entry.mtime = 0
-            entry.pax_headers = {}
-            out.addfile(entry, tar.extractfile(entry) if entry.isreg() else None)
+            add_file(tar, f"tgym-build/{name}", content)
     return made.getvalue()

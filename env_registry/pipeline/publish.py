@@ -59,7 +59,7 @@ def publish(settings: Settings, out: Path, *, grounded: bool = False) -> int:
         rows = [_published(settings, row, licences, out) for row in accepted]
         _lines(out / "index.jsonl", rows)
         write_big_index(out, rows)
-        _lines(out / "manifest.jsonl", (_pinned(out, row) for row in rows))
+        _lines(out / "manifest.jsonl", (_pinned(out, row, settings) for row in rows))
         _lines(out / "images.jsonl", _images(settings, sources, {str(row["repository"]) for row in rows}))
         (out / "funnel.json").write_text(json.dumps(funnel(settings), indent=1) + "\n", "utf-8")
         repositories = len({row["repository"] for row in rows})
@@ -90,9 +90,12 @@ def _published(settings: Settings, row: Row, licences: Mapping[str, str], out: P
     }
 
 
-def _pinned(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the manifest. Where files are laid over the image, the task has one of its own, made by its recipe."""
-    if (out / str(row["path"]) / "files").exists():
+def _pinned(out: Path, row: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """A line of the manifest. Where files are laid over the image, the task has one of its own, made by its recipe.
+
+    An image that may be dropped and made again is not pinned: it then has another digest.
+    """
+    if settings.build.images_mb or (out / str(row["path"]) / "files").exists():
         return {"path": row["path"]}
     return {"path": row["path"], "image": row["digest"]}
 

@@ -6,12 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import STAGES, Row, Table, Told, run_stage
 from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.trajectory.store import locked
+
+if TYPE_CHECKING:
+    from env_registry.pipeline.images import Images
 
 Progress = Callable[[str, Row], None]
 
@@ -57,8 +60,8 @@ def _build(settings: Settings, progress: Callable[[Row], None]) -> Told:
     from env_registry.pipeline.repair import model_repair
 
     table = Table(settings.work, "build")
-    with opened(settings) as runtime, model_repair(settings) as repair:
-        work = Builder(settings, runtime, repair)
+    with opened(settings) as runtime, model_repair(settings) as repair, held(settings, runtime) as images:
+        work = Builder(settings, runtime, repair, images=images)
         return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
 
 
@@ -74,8 +77,8 @@ def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
 def _accept(settings: Settings, progress: Callable[[Row], None]) -> Told:
     from env_registry.pipeline.accept import Acceptor
 
-    with opened(settings) as runtime:
-        work = Acceptor(settings, runtime)
+    with opened(settings) as runtime, held(settings, runtime) as images:
+        work = Acceptor(settings, runtime, images=images)
         items = _kept(settings, "generate")
         return run_stage(
             Table(settings.work, "accept"), items, work, parallel=settings.parallel, progress=progress
@@ -99,6 +102,15 @@ def opened(settings: Settings) -> Iterator[Runtime]:
     with closing(open_runtime(settings.build.runtime)) as runtime:
         runtime.check()
         yield runtime
+
+
+@contextmanager
+def held(settings: Settings, runtime: Runtime) -> Iterator[Images]:
+    """Lend what holds the repositories' images on a runtime, within the disk budget of the settings."""
+    from env_registry.pipeline.images import Images
+
+    with closing(Images(settings, runtime, Table(settings.work, "build").kept)) as images:
+        yield images
 
 
 def funnel(settings: Settings) -> dict[str, Any]:

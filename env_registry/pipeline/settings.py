@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from env_registry.pipeline.dumps import read_dump
-from terminal_gym.errors import BadSetting
+from terminal_gym.errors import BadSetting, UnknownName
 from terminal_gym.tasks.marked_yaml import Block, read_mapping, read_text
 
 LANGUAGES = ("go", "c++", "c", "html", "java", "javascript", "php", "python")  # of the paper's Table 1
 LICENCES = ("MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause")  # those of the paper's release
+
+DOCKERFILES = ("own", "generated", "either")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Build:
     """Whether a build reaches the package registries."""
     bases: Mapping[str, str] = field(default_factory=dict)
     """Build system → image to build on, instead of the one that ships for it."""
+    dockerfile: str = "own"
+    """What builds a repository that has one: own, generated, or either (its own; where that fails, the generated)."""
+    images_mb: int = 0
+    """What images of repositories may add to the disk; beyond it, the least recently used is dropped until it is
+    wanted again. 0: no bound."""
     repair_rounds: int = 0
     """How often a model may rewrite the build script after a failed build."""
     model: str = ""
@@ -162,6 +169,8 @@ def read_settings(path: Path) -> Settings:
     )
     if not 1 <= settings.collect.size_mb <= 64:
         raise BadSetting(f"{path}: collect.size_mb is {settings.collect.size_mb}; it must be 1 to 64.")
+    if settings.build.dockerfile not in DOCKERFILES:
+        raise UnknownName("build.dockerfile", settings.build.dockerfile, known=DOCKERFILES)
     return settings
 
 

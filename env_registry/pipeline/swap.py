@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from env_registry.pipeline.run import opened
+from env_registry.pipeline.images import Images
+from env_registry.pipeline.run import held, opened
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Row, Table, Told, run_stage
 from terminal_gym.errors import SandboxLost
@@ -51,11 +52,11 @@ def swap(settings: Settings, *, progress: Callable[[Row], None] = lambda row: No
         StoreError: A table cannot be read or written.
         RuntimeUnavailable: There are no sandboxes.
     """
-    with locked(settings.work), opened(settings) as runtime:
-        return _swap(settings, runtime, progress)
+    with locked(settings.work), opened(settings) as runtime, held(settings, runtime) as images:
+        return _swap(settings, runtime, images, progress)
 
 
-def _swap(settings: Settings, runtime: Runtime, progress: Callable[[Row], None]) -> Told:
+def _swap(settings: Settings, runtime: Runtime, images: Images, progress: Callable[[Row], None]) -> Told:
     instances = Table(settings.work, "accept").kept
     table, played = Table(settings.work, "swap"), defaultdict[str, set[str]](set)
     for row in table.kept:
@@ -64,7 +65,8 @@ def _swap(settings: Settings, runtime: Runtime, progress: Callable[[Row], None])
     keys: dict[str, list[str]] = {}  # repository → what is played on its image now
 
     def play(image: Row) -> Mapping[str, Any]:
-        found = _played(runtime, str(image.cells["image"]), packs[frozenset(keys[image.key])])
+        with images.lend(image.key, str(image.cells["image"])) as there:
+            found = _played(runtime, there.name, packs[frozenset(keys[image.key])])
         solved = sorted(key for key, passed in found.items() if passed)
         return {"repository": image.key, "instances": keys[image.key], "solved": solved}
 

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from terminal_gym.errors import ImageMissing, SandboxError, TaskError
 from terminal_gym.sandbox.base import Image, Runtime
@@ -49,6 +49,7 @@ class ImageShelf:
         quota_bytes: What the images made here may take; None: no bound.
         floor_bytes: What is left free on the runtime's disk; 0: nothing.
         log: Told of what is built and dropped.
+        size: What an image takes, in bytes; None: as the runtime says, with the layers that it shares with others.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class ImageShelf:
         quota_bytes: int | None = None,
         floor_bytes: int = 0,
         log: Callable[[str], None] = lambda text: None,
+        size: Callable[[ImageRecipe], int] | None = None,
     ):
         self._runtime, self._log = runtime, log
+        self._size = size or (lambda recipe: runtime.image_bytes(recipe.name))
         self._quota, self._floor, self._parallel = quota_bytes, floor_bytes, parallel
         self._order = list({recipe.name: recipe for recipe in order}.values())
         self._place = {recipe.name: at for at, recipe in enumerate(self._order)}
@@ -70,6 +73,25 @@ class ImageShelf:
         self._made: dict[str, Future[Image]] = {}
         self._held: dict[str, Held] = {}
         self._clock = 0
+
+    def adopt(self, recipes: Sequence[ImageRecipe]) -> None:
+        """Count images that are there already as made by this run, the first as the least recently used.
+
+        Those whose recipe cannot make them again are not taken; too many of them are dropped at once.
+        """
+        for recipe in recipes:
+            if recipe.context is None:
+                continue
+            try:
+                self._runtime.image(recipe.name)
+            except ImageMissing:
+                continue
+            self._count(recipe.name, 0)
+            with self._mutex:
+                self._held[recipe.name] = replace(
+                    self._held[recipe.name], bytes=self._size(recipe), ours=True
+                )
+        self._make_room("")
 
     @contextlib.contextmanager
     def lend(self, recipe: ImageRecipe) -> Iterator[Image]:
@@ -117,7 +139,7 @@ class ImageShelf:
             self._make_room(recipe.name)
             self._log(f"building {recipe.name}")
             image = self._runtime.build(recipe)
-        size = self._runtime.image_bytes(recipe.name)
+        size = self._size(recipe)
         with self._mutex:
             held = self._held[recipe.name]
             self._held[recipe.name] = Held(held.name, size, held.used, held.lent, ours=True)

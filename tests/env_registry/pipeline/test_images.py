@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kit.chat_server import ChatServer
-from kit.repositories import make_image, repository
+from kit.repositories import repository
 from typer.testing import CliRunner
 
 from env_registry import store
@@ -22,61 +20,16 @@ from env_registry.pipeline.collect import slug
 from env_registry.pipeline.generate import Generator
 from env_registry.pipeline.plan import Plan
 from env_registry.pipeline.run import funnel, run
-from env_registry.pipeline.settings import Accept, Build, Generate, Settings
+from env_registry.pipeline.settings import Generate, Settings
 from env_registry.pipeline.stage import Rejected, Row, Table, run_stage
 from env_registry.pipeline.swap import swap, swapped
 from terminal_gym.errors import SandboxLost
 from terminal_gym.rollout.gate import Attempt, ValidityRecord
 from terminal_gym.sandbox.base import Runtime
-from terminal_gym.tasks.catalogue import Catalogue, read_folder
+from terminal_gym.tasks.catalogue import Catalogue
 from terminal_gym.tasks.manifest import read_manifest
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(autouse=True)
-def one_worker_at_a_time() -> Iterator[None]:
-    """The tests build the same repository, and so the same image, which each removes in the end."""
-    with (Path(tempfile.gettempdir()) / "tgym-test-pipeline-images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(docker_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> str:
-    recipe = make_image(tmp_path_factory.mktemp("make") / "image")
-    docker_runtime.build(recipe)
-    return recipe.name
-
-
-@pytest.fixture
-def settings(tmp_path: Path, base: str, docker_runtime: Runtime) -> Iterator[Settings]:
-    build = Build(
-        runtime="docker",
-        bases={"make": base},
-        timeout_s=20,
-        memory_mb=256,
-        pids=64,
-        disk_mb=64,
-        network=False,
-    )
-    yield Settings(
-        tmp_path,
-        tmp_path / "work",
-        ("path:proj",),
-        build=build,
-        accept=Accept(repeats=1, failing_repeats=1, attacks=("nothing",)),
-    )
-    for row in Table(tmp_path / "work", "build").kept:
-        for task in (tmp_path / "work" / "tasks").glob("*/task.yaml"):
-            docker_runtime.remove_image(read_folder(task.parent).image.name)
-        docker_runtime.remove_image(str(row.cells["image"]))
-
-
-def built(settings: Settings, runtime: Runtime) -> Row:
-    run(settings, ["collect", "score"])
-    run(settings, ["build"])
-    return Table(settings.work, "build").rows["path:proj"]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +46,11 @@ def built(settings: Settings, runtime: Runtime) -> Row:
     ids=["fails", "no-network", "one-big-file", "fills-the-disk", "fork-bomb", "hangs", "deletes"],
 )
 def test_a_hostile_build_is_ended_and_named(
-    settings: Settings, docker_runtime: Runtime, tmp_path: Path, recipe: str, reason: str
+    settings: Settings, built: Callable[[Settings], Row], tmp_path: Path, recipe: str, reason: str
 ) -> None:
     repository(tmp_path, makefile=f"all:\n\t{recipe.replace('$', '$$')}\n")
     settings = replace(settings, build=replace(settings.build, timeout_s=5))
-    row = built(settings, docker_runtime)
+    row = built(settings)
     assert not row.kept
     assert row.reason in reason.split()
     assert (settings.work / "logs" / f"{slug('path:proj')}.log").exists()
