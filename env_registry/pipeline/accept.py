@@ -10,6 +10,10 @@
     leak          the solution's lines and the tests' text are not in the image
     limits        the size of the image, the length of an episode
 
+An instance without a reference solution gets the weaker record: no oracle, no partial, and nothing about redundant
+tests; that it can be solved at all is not known. Its row, acceptance.json and its catalogue row say `weak`, and its
+validity.json is not valid.
+
 Rejections: does-not-start, invalid, noop-passes-a-test, cheated, leak, too-large, too-slow. What was found is kept
 whole in WORK/tasks/<id>/acceptance.json, the gate's own record in validity.json.
 """
@@ -45,6 +49,7 @@ from terminal_gym.trajectory.record import Outcome
 
 _LINE, _LINES = 24, 2  # a leak: so many lines of at least so many characters in one file
 _MIB = 1 << 20
+UNPROVED = ["that it can be solved", "that a partial solution fails", "that each test can fail alone"]
 DAMAGES: Mapping[str, str] = {  # what is done to each output after the oracle's work
     "removed": "rm -f {path}",
     "emptied": ": > {path}",
@@ -88,10 +93,13 @@ class Acceptor:
             task, runtime=self._runtime, date=_today(), repeats=wanted.repeats, failing=wanted.failing_repeats
         )
         store(record, folder)
-        self._check(record)
-        redundant = sorted(self._redundant(task, record))
+        self._check(task, record)
+        weak = task.solution is None
+        redundant = [] if weak else sorted(self._redundant(task, record))
         cheats = self._cheated(task)
         kept = {
+            "record": "weak" if weak else "reference",
+            "unproved": UNPROVED if weak else [],
             "redundant": redundant,
             "cheats": cheats,
             "image_bytes": size,
@@ -115,20 +123,21 @@ class Acceptor:
             "digest",
         )
         cells = {name: instance.cells[name] for name in (*named, "split", "path")}
-        passed = next(one for one in record.attempts if one.agent == "oracle")
+        first = next(one for one in record.attempts if one.agent == ("nop" if weak else "oracle"))
         return {
             **cells,
+            "record": kept["record"],
             "task_hash": record.task_hash,
             "runtime": record.runtime,
-            "tests": len(passed.checks),
+            "tests": len(first.checks),
             "redundant": redundant,
             "cheats": len(cheats),
             "episodes": len(record.attempts) + len(cheats),
             "image_bytes": size,
-            "oracle_s": round(passed.seconds["total"], 2),
+            **({} if weak else {"oracle_s": round(first.seconds["total"], 2)}),
         }
 
-    def _check(self, record: ValidityRecord) -> None:
+    def _check(self, task: Task, record: ValidityRecord) -> None:
         """Reject what the gate's record does not show to be sound.
 
         Raises:
@@ -139,8 +148,11 @@ class Acceptor:
             if _is_machines(why):
                 raise SandboxLost(f"{record.task}: {why}")
             raise Rejected("does-not-start", why)
-        if record.problems:
-            raise Rejected("invalid", "; ".join(record.problems))
+        missing = (
+            () if task.solution is not None else ("there is no solution", "there is no partial solution")
+        )
+        if problems := [one for one in record.problems if one not in missing]:
+            raise Rejected("invalid", "; ".join(problems))
         for attempt in record.attempts:
             passed = [name for name, outcome in attempt.checks.items() if outcome == "passed"]
             if attempt.agent == "nop" and passed:
@@ -183,8 +195,8 @@ class Acceptor:
         """Where the image holds what solves or judges the task, "" where it does not."""
         from env_registry.pipeline.collect import slug
 
-        assert task.solution is not None
-        secret = [task.solution.script or "", (task.validator.tests / "test_outputs.py").read_text("utf-8")]
+        solution = task.solution.script if task.solution is not None else ""
+        secret = [solution or "", (task.validator.tests / "test_outputs.py").read_text("utf-8")]
         lines = {
             line.strip().encode()
             for text in secret

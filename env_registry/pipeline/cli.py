@@ -112,11 +112,15 @@ def publish_(
     config: Config,
     out: Annotated[Path, typer.Option(help="The catalogue and data set, a new folder.")],
     grounded: Annotated[bool, typer.Option("--grounded", help="Only what reads its own repository.")] = False,
+    played: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="A run folder: how often agents solved an instance tells its difficulty."),
+    ] = None,
 ) -> None:
     """Write what was accepted as a catalogue folder that `datasets` loads as well."""
     from env_registry.pipeline.publish import publish
 
-    show(f"{publish(read_settings(config), out, grounded=grounded)} instances: {out}")
+    show(f"{publish(read_settings(config), out, grounded=grounded, runs=played or ())} instances: {out}")
 
 
 def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool) -> None:

@@ -37,7 +37,7 @@ from terminal_gym.tasks.lint import lint
 from terminal_gym.tasks.overlap import Benchmark, open_benchmarks
 from terminal_gym.trajectory.dialogue import Message
 
-PROMPT = "instance-1"
+PROMPT, BARE_PROMPT = "instance-1", "instance-bare-1"  # the latter asks for no solution
 _OURS = re.compile(r"(^|/)(\.git|\.venv|node_modules|vendor|\.go|\.m2|__pycache__)(/|$)")
 _PRINTABLE = re.compile(rb"[\n\t\x20-\x7e]*")
 _TEXT, _SHOWN = 200_000, 12_000  # bytes of a file that may be asked about; characters shown to a model
@@ -50,6 +50,7 @@ _FIELDS = {
     "partial": str,
     "tests": str,
 }
+_SOLUTIONS = ("solution", "partial")
 _SHINGLE = 3
 
 
@@ -127,7 +128,7 @@ class Generator:
         self._told.append(_shingles(one.drawn.instruction))
         return {
             "repository": wanted.image.key,
-            "writer": prompts.version(PROMPT) if wanted.family == "model" else "template",
+            "writer": prompts.version(self._prompt) if wanted.family == "model" else "template",
             "family": one.drawn.family,
             "domain": one.drawn.domain,
             "grounded": one.drawn.family not in UNGROUNDED,
@@ -156,10 +157,14 @@ class Generator:
 
     # ── by a model ──────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _prompt(self) -> str:
+        return PROMPT if self._settings.generate.solutions else BARE_PROMPT
+
     def _by_model(self, wanted: Wanted, tree: Tree) -> _Written:
         assert self._model is not None
         cells = {"name": wanted.image.key, "language": str(wanted.image.cells["language"])}
-        asked = prompts.filled(PROMPT, **cells, listing=_listing(tree), texts=_texts(tree))
+        asked = prompts.filled(self._prompt, **cells, listing=_listing(tree), texts=_texts(tree))
         try:
             said = self._model.complete([Message("user", asked)]).message.content
         except (ContextFull, ModelRefused) as error:
@@ -167,7 +172,7 @@ class Generator:
         kept = self._settings.work / "replies"
         kept.mkdir(parents=True, exist_ok=True)
         (kept / f"{wanted.key}.txt").write_text(said, "utf-8", errors="replace")
-        reply = read_reply(said)
+        reply = read_reply(said, solutions=self._settings.generate.solutions)
         for reason, found in problems(reply["tests"], reply["outputs"]):
             raise Rejected(reason, found)
         known = {f"/app/{path}" for path in (*tree.texts, *tree.others)}
@@ -176,8 +181,8 @@ class Generator:
         self._check_instruction(reply)
         names = re.findall(r"^def (test\w*)", reply["tests"], re.M)
         one = Drawn(
-            "model", reply["instruction"].strip(), dict.fromkeys(reply["outputs"], ""), reply["solution"],
-            reply["partial"], tuple(reply["inputs"]), difficulty=reply["difficulty"],
+            "model", reply["instruction"].strip(), dict.fromkeys(reply["outputs"], ""), reply.get("solution", ""),
+            reply.get("partial", ""), tuple(reply["inputs"]), difficulty=reply["difficulty"],
         )  # fmt: skip
         return _Written(one, reply["tests"], names)
 
@@ -189,7 +194,7 @@ class Generator:
         if any(len(mine & other) / max(1, len(mine | other)) >= most for other in self._told):
             raise Rejected("near-copy", "an earlier instruction says nearly the same")
         if self._benchmark and (
-            shared := self._benchmark.shared_with(text, reply["solution"], reply["tests"])
+            shared := self._benchmark.shared_with(text, reply.get("solution", ""), reply["tests"])
         ):
             raise Rejected("contaminated", f"shares thirteen words with {shared}")
 
@@ -209,8 +214,11 @@ class _Written:
     names: list[str]
 
 
-def read_reply(said: str) -> dict[str, Any]:
+def read_reply(said: str, *, solutions: bool = True) -> dict[str, Any]:
     """Return the fields of a model's reply: one JSON object, alone or in one fence, with these fields and no other.
+
+    Args:
+        solutions: Whether a reference and a partial solution are among them.
 
     Raises:
         Rejected: "bad-json" or "bad-field".
@@ -223,9 +231,10 @@ def read_reply(said: str) -> dict[str, Any]:
         raise Rejected("bad-json", f"{error}: {text[:200]!r}") from error
     if not isinstance(body, dict):
         raise Rejected("bad-json", f"not an object but {type(body).__name__}")
-    if unknown := sorted(set(body) ^ set(_FIELDS)):
-        raise Rejected("bad-field", f"{unknown[0]!r} is {'missing' if unknown[0] in _FIELDS else 'unknown'}")
-    for name, kind in _FIELDS.items():
+    fields = {name: kind for name, kind in _FIELDS.items() if solutions or name not in _SOLUTIONS}
+    if unknown := sorted(set(body) ^ set(fields)):
+        raise Rejected("bad-field", f"{unknown[0]!r} is {'missing' if unknown[0] in fields else 'unknown'}")
+    for name, kind in fields.items():
         value = body[name]
         if not isinstance(value, kind) or not value:
             raise Rejected(
@@ -308,8 +317,9 @@ def read_tree(name: str, archive: Path, source: Path) -> Tree:
 def _write(folder: Path, one: Drawn, wanted: Wanted, tests: str, names: Sequence[str]) -> None:
     (folder / "tests").mkdir(parents=True)
     (folder / "tests" / "test_outputs.py").write_text(tests, "utf-8")
-    (folder / "solution.sh").write_text(_script(one.solution), "utf-8")
-    (folder / "partial.sh").write_text(_script(one.partial), "utf-8")
+    for name, script in (("solution.sh", one.solution), ("partial.sh", one.partial)):
+        if script:
+            (folder / name).write_text(_script(script), "utf-8")
     lines = [f"FROM {wanted.image.cells['image']}"]
     for path, text in one.files.items():
         (folder / "files" / path).parent.mkdir(parents=True, exist_ok=True)

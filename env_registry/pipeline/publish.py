@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from env_registry.difficulty import measured, solved
 from env_registry.pipeline.run import funnel
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Row, Table
@@ -37,14 +38,15 @@ repository, its licence and the Dockerfile that makes its image. Splits are by r
 """
 
 
-def publish(settings: Settings, out: Path, *, grounded: bool = False) -> int:
+def publish(settings: Settings, out: Path, *, grounded: bool = False, runs: Sequence[Path] = ()) -> int:
     """Write what was accepted into a new folder; returns the number of instances.
 
     Args:
         grounded: Leave out the instances of families that would be solved over another repository as well.
+        runs: Run folders in which agents played these instances: their solve rates tell the difficulty.
 
     Raises:
-        BadSetting: The folder is not empty, or nothing was accepted.
+        BadSetting: The folder is not empty, nothing was accepted, or a run folder is none.
         StoreError: It cannot be written.
     """
     if out.exists() and any(out.iterdir()):
@@ -55,8 +57,9 @@ def publish(settings: Settings, out: Path, *, grounded: bool = False) -> int:
     accepted = [row for row in every if row.cells["grounded"]] if grounded else every
     if not accepted:
         raise BadSetting(f"{settings.work} holds no accepted instance. Run the pipeline first.")
+    played = solved(runs)
     try:
-        rows = [_published(settings, row, licences, out) for row in accepted]
+        rows = [measured(_published(settings, row, licences, out), played) for row in accepted]
         _lines(out / "index.jsonl", rows)
         write_big_index(out, rows)
         _lines(out / "manifest.jsonl", (_pinned(out, row, settings) for row in rows))

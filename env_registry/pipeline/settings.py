@@ -95,6 +95,8 @@ class Generate:
     base_url: str = ""
     asked: int = 1
     """Instances asked of the model for each repository."""
+    solutions: bool = True
+    """Whether it is asked for reference and partial solution as well; an instance without gets the weaker record."""
     near_copy: float = 0.8
     """Jaccard similarity of instructions from which on the later one is dropped."""
     benchmarks: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ def swap(settings: Settings, *, progress: Callable[[Row], None] = lambda row: No
 
 
 def _swap(settings: Settings, runtime: Runtime, images: Images, progress: Callable[[Row], None]) -> Told:
-    instances = Table(settings.work, "accept").kept
+    instances = _solved(settings.work)
     table, played = Table(settings.work, "swap"), defaultdict[str, set[str]](set)
     for row in table.kept:
         played[_repository(row)] |= set(row.cells["instances"])
@@ -81,6 +81,11 @@ def _swap(settings: Settings, runtime: Runtime, images: Images, progress: Callab
     return run_stage(table, items, play, parallel=settings.parallel, progress=progress)
 
 
+def _solved(work: Path) -> list[Row]:
+    """The accepted instances that have a solution to play."""
+    return [row for row in Table(work, "accept").kept if row.cells.get("record") != "weak"]
+
+
 def _repository(row: Row) -> str:
     return str(row.cells.get("repository", row.key))
 
@@ -89,7 +94,7 @@ def swapped(work: Path) -> list[Swapped]:
     """Return what the table says of each instance, in the order of the accepted ones."""
     rows = Table(work, "swap").kept
     found = []
-    for instance in Table(work, "accept").kept:
+    for instance in _solved(work):
         with_it = [row for row in rows if instance.key in row.cells["instances"]]
         solved = [_repository(row) for row in with_it if instance.key in row.cells["solved"]]
         home = str(instance.cells["repository"])

@@ -19,6 +19,7 @@ from env_registry.pipeline.cli import app
 from env_registry.pipeline.collect import slug
 from env_registry.pipeline.generate import Generator
 from env_registry.pipeline.plan import Plan
+from env_registry.pipeline.publish import publish
 from env_registry.pipeline.run import funnel, run
 from env_registry.pipeline.settings import Generate, Settings
 from env_registry.pipeline.stage import Rejected, Row, Table, run_stage
@@ -26,7 +27,7 @@ from env_registry.pipeline.swap import swap, swapped
 from terminal_gym.errors import SandboxLost
 from terminal_gym.rollout.gate import Attempt, ValidityRecord
 from terminal_gym.sandbox.base import Runtime
-from terminal_gym.tasks.catalogue import Catalogue
+from terminal_gym.tasks.catalogue import Catalogue, read_folder
 from terminal_gym.tasks.manifest import read_manifest
 
 pytestmark = pytest.mark.docker
@@ -172,6 +173,48 @@ def test_what_a_model_writes_is_proved_like_the_rest(
     assert next(iter(accepted.values())).cells["redundant"] == ["test_outputs.py::test_there"]
 
 
+def test_an_instance_without_solution_gets_the_weaker_record(
+    settings: Settings, docker_runtime: Runtime, tmp_path: Path
+) -> None:
+    repository(tmp_path)
+    bare = {name: value for name, value in GOOD.items() if name not in ("solution", "partial")}
+    lax = bare | {
+        "instruction": f"Leave any text at all below {OUT}, about the sources.",
+        "tests": f"from pathlib import Path\n\n\ndef test_it():\n    assert len(Path({OUT!r}).read_text()) >= 0\n",
+    }
+    free = lax | {
+        "instruction": f"See to it that {OUT} holds no word about /app/src.",
+        "tests": (
+            f"from pathlib import Path\n\n\ndef test_it():\n    path = Path({OUT!r})\n"
+            "    assert not path.exists() or 'src' not in path.read_text()\n"
+        ),
+    }
+    replies = [json.dumps(one) for one in (bare, GOOD, lax, free)]
+    with ChatServer(replies) as server:
+        wanted = Generate(
+            per_repository=0, model="openai/tiny", base_url=server.url, asked=4, solutions=False
+        )
+        settings = replace(settings, generate=wanted)
+        run(settings, ["collect", "score", "build", "generate"])
+        assert '"solution"' not in server.requests[0]["messages"][0]["content"]
+    written = [row.reason for row in Table(settings.work, "generate").rows.values() if "-model-" in row.key]
+    assert written == ["", "bad-field", "", ""]
+    run(settings, ["accept"])
+    rows = Table(settings.work, "accept").rows.values()
+    assert [row.reason for row in rows] == ["", "cheated", "invalid"]
+    [kept] = [row for row in rows if row.kept]
+    assert (kept.cells["record"], kept.cells["tests"], "oracle_s" in kept.cells) == ("weak", 2, False)
+    folder = settings.work / str(kept.cells["path"])
+    told = json.loads((folder / "acceptance.json").read_text())
+    assert (told["record"], len(told["unproved"])) == ("weak", 3)
+    [record] = json.loads((folder / "validity.json").read_text())["records"].values()
+    assert not record["valid"]  # `tgym tasks check` says the same
+    publish(settings, tmp_path / "out")
+    [row] = store.read_jsonl(tmp_path / "out" / "index.jsonl")
+    assert row["valid"] == "weak"
+    assert swapped(settings.work) == []  # there is nothing to play elsewhere
+
+
 def test_an_instance_fails_on_another_repositorys_image(settings: Settings, tmp_path: Path) -> None:
     repository(tmp_path)
     repository(tmp_path, "other", word="distance")
@@ -200,6 +243,7 @@ def test_what_the_machine_broke_is_not_held_against_an_instance(
     settings: Settings, docker_runtime: Runtime, reason: str, error: type[Exception]
 ) -> None:
     attempt = Attempt("oracle", 0, "broken", reason, {}, 0, {"total": 1.0})
+    task = read_folder(Path(__file__).parents[3] / "env_registry" / "builtin" / "torn-letter")
     record = ValidityRecord(
         "TerminalTraj/a",
         "",
@@ -214,7 +258,7 @@ def test_what_the_machine_broke_is_not_held_against_an_instance(
         (attempt,),
     )
     with pytest.raises(error):
-        Acceptor(settings, docker_runtime)._check(record)
+        Acceptor(settings, docker_runtime)._check(task, record)
 
 
 def test_a_plan_is_not_mended_without_a_model(
