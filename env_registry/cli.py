@@ -9,7 +9,7 @@ from typing import Annotated, cast
 
 import typer
 
-from env_registry import store
+from env_registry import dataset, store
 from env_registry.templates import generate as templates
 from env_registry.templates.draft import Split
 from terminal_gym.cli.report import show, show_json, show_table
@@ -85,6 +85,26 @@ def select(
             file.write(json.dumps({"path": place}) + "\n")
             count += 1
     typer.echo(f"{count} tasks: {out}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A catalogue.")],
+    out: Annotated[Path, typer.Option(help="The data set, a new folder.")],
+) -> None:
+    """Write a catalogue as a data set: Parquet that holds whole task folders, loaded by `datasets` as well."""
+    counts = dataset.push(folder, out)
+    told = ", ".join(f"{count} {split}" for split, count in counts.items())
+    show(f"{sum(counts.values())} tasks ({told}): {out}")
+
+
+@app.command()
+def pull(
+    folder: Annotated[Path, typer.Argument(help="A data set that `push` wrote.")],
+    out: Annotated[Path, typer.Option(help="The catalogue, a new folder.")],
+) -> None:
+    """Make a catalogue of a data set again; every task must be what its hash says."""
+    show(f"{dataset.pull(folder, out)} tasks: {out}")
 
 
 @app.command()

@@ -88,11 +88,14 @@ def test_from_a_repository_to_accepted_instances(
 
 def published(config: Path, out: Path) -> None:
     """What was accepted is a catalogue, a manifest and a data set."""
+    import datasets
     import pyarrow.parquet
 
     ran = CliRunner().invoke(app, ["publish", "--config", str(config), "--out", str(out)])
     assert ran.exit_code == 0, ran.output
     rows = pyarrow.parquet.read_table(out / "instances.parquet").to_pylist()
+    loaded = datasets.load_dataset(str(out), cache_dir=str(out.parent / "cache"))
+    assert [row["id"] for row in loaded["train"]] == [row["id"] for row in rows]
     catalogue = Catalogue(out)
     assert list(catalogue.rows) == sorted(f"TerminalTraj/{row['id']}" for row in rows)
     for row in rows:
