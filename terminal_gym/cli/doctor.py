@@ -59,9 +59,12 @@ def examine() -> Iterator[Finding]:
 
 
 TOOLS = (
-    ("bwrap", "the namespace runtime falls back to crun or unshare", "bubblewrap"),
-    ("crun", "one of the namespace runtime's ways to start", "crun"),
-    ("unshare", "the namespace runtime's last way to start", "util-linux"),
+    (
+        "bwrap",
+        "an ordinary user's namespaces, and root's before Linux 5.12, are made by unshare",
+        "bubblewrap",
+    ),
+    ("unshare", "the namespace runtime cannot start", "util-linux"),
     ("newuidmap", "an ordinary user has one uid in a namespace only", "uidmap"),
     ("mmdebstrap", "bootstrapping a Debian base is slower, or not possible, without it", "mmdebstrap"),
     ("debootstrap", "the other way to bootstrap a Debian base", "debootstrap"),

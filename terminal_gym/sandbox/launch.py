@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from terminal_gym.errors import StartFailed
 from terminal_gym.sandbox import nursery
 from terminal_gym.sandbox.guard import guarded
 from terminal_gym.sandbox.keeper import Keeper
@@ -150,7 +151,7 @@ class Place(NamedTuple):
 
 def init(place: Place, terminal: int, *, network_of: int | None = None) -> Started:
     """Start the trusted init as PID 1 on a terminal, a descriptor that stays the caller's."""
-    if nursery.is_possible():
+    if place.keeper.bears:
         return _born(place, ["init"], (terminal, terminal, terminal), network_of=network_of)
     command = _limited(place, [*place.keeper.enter(network_of=network_of), *_isolated(place, INIT_ARGV)])
     return subprocess.Popen(
@@ -160,7 +161,7 @@ def init(place: Place, terminal: int, *, network_of: int | None = None) -> Start
 
 def pack(place: Place, path: str, limit_bytes: int, *, out: int, err: int) -> Started:
     """Start the trusted packer of `path`, see `guest/archive.py`; descriptors stay the caller's."""
-    if nursery.is_possible():
+    if place.keeper.bears:
         with Path(os.devnull).open("rb") as nothing:
             return _born(place, ["pack", path, str(limit_bytes)], (nothing.fileno(), out, err))
     command = alone_command(place, [f"{GUEST}/guest/archive.py", "pack", path, str(limit_bytes)])
@@ -208,10 +209,12 @@ def _born(
     }
     opened: list[int] = []
     try:
-        opened += nursery.namespaces_of(place.keeper.pid, "mnt", "pid")
-        opened += nursery.namespaces_of(network_of, "net") if network_of is not None else []
-        opened += nursery.files(place.groups)
-        return nursery.nursery().bear(want, [*streams, *opened])
+        if network_of is not None:
+            opened.append(os.open(f"/proc/{network_of}/ns/net", os.O_RDONLY))
+        opened += [os.open(group, os.O_WRONLY) for group in place.groups]
+        return place.keeper.bear(want, [*streams, *opened])
+    except OSError as error:
+        raise StartFailed(f"what the sandbox's first process is to join cannot be opened: {error}") from error
     finally:
         for fd in opened:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""The way to start a process in an embedded sandbox as root: a child of one trusted process that has all imported.
+"""The way to start embedded sandboxes as root: as children of one trusted process that has everything imported.
 
 The nursery (`guest/nursery.py`) is one process for each of ours, started at the first want, in a root of its own in
 which there is nothing but the trusted tree. Its end is the end of its socket, which only we hold. An ordinary user has
@@ -31,7 +31,7 @@ from terminal_gym.sandbox import seccomp
 from terminal_gym.trusted_runtime.tree import INIT_ENV, empty_beside, trusted_tree
 
 _LEAST_KERNEL = (5, 12)  # mount_setattr
-_START_S, _BIRTH_S = 30.0, 20.0
+_BIRTH_S, _END_S = 30.0, 5.0
 # The nursery's root: a tmpfs over an empty folder, seen by it alone. Devices and /proc for what pytest looks at.
 _ROOT = """
 set -e
@@ -47,7 +47,7 @@ exec chroot . /tg/bin/python3 -I -S -B -X utf8 /tg/guest/nursery.py {fd}
 
 
 class Born:
-    """PID 1 of a sandbox, in the words of `subprocess.Popen`; its parent tells of its end on a socket."""
+    """A process of a sandbox, in the words of `subprocess.Popen`; its keeper tells of its end on a socket."""
 
     def __init__(self, told: socket.socket, pid: int):
         self.pid = pid  # as this host sees it
@@ -68,7 +68,7 @@ class Born:
         until = None if timeout is None else time.monotonic() + timeout
         while (code := self._look(5.0 if until is None else max(0.0, until - time.monotonic()))) is None:
             if until is not None and time.monotonic() >= until:
-                raise subprocess.TimeoutExpired(f"PID 1 ({self.pid})", timeout or 0.0)
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
         return code
 
     def kill(self) -> None:
@@ -83,10 +83,42 @@ class Born:
             with self._mutex:
                 if self.returncode is None:
                     said = self._told.recv(1000)
-                    # No word at all: its parent was killed, with everything in the keeper's namespaces.
+                    # No word at all: its keeper has ended, and with it all that ran in the keeper's namespaces.
                     self.returncode = int(said.split()[1]) if said.startswith(b"ended ") else -signal.SIGKILL
                     self._told.close()
         return self.returncode
+
+
+class Keeper:
+    """The process that holds a sandbox's mounts and bears what runs there; its end is the end of all of it."""
+
+    def __init__(self, told: socket.socket, pid: int):
+        self.pid = pid  # as this host sees it
+        self._told, self._mutex = told, threading.Lock()
+        self._handle = os.pidfd_open(pid)
+
+    def bear(self, want: dict[str, Any], fds: Sequence[int]) -> Born:
+        """Start one process; `guest/nursery.py` says what `want` and `fds`, from stdin on, hold.
+
+        Raises:
+            StartFailed: The kernel refused, or it took too long.
+        """
+        try:
+            return Born(*_ask(self._told, self._mutex, want, fds, timeout_s=_BIRTH_S))
+        except OSError as error:
+            raise StartFailed(f"the sandbox's first process cannot be started: {error}") from error
+
+    def close(self) -> None:
+        """End it, and wait until all that ran in its namespaces is gone. Safe to call again."""
+        if self._handle < 0:
+            return
+        self._told.close()
+        if not select.select([self._handle], [], [], _END_S)[0]:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            select.select([self._handle], [], [])
+        os.close(self._handle)
+        self._handle = -1
 
 
 class Nursery:
@@ -110,7 +142,6 @@ class Nursery:
             )
         finally:
             theirs.close()
-        self._socket.settimeout(_START_S)
         self._mutex = threading.Lock()
         self._socket.send(seccomp.program())
 
@@ -118,42 +149,26 @@ class Nursery:
         """Whether it can still bear."""
         return self._process.poll() is None
 
-    def bear(self, want: dict[str, Any], fds: Sequence[int]) -> Born:
-        """Start one process; `guest/nursery.py` says what `want` and `fds`, from stdin on, hold.
+    def keep(self, want: dict[str, Any], *, timeout_s: float) -> Keeper:
+        """Start the keeper of one sandbox; `guest/nursery.py` says what `want` holds.
 
         Raises:
-            StartFailed: The nursery or the kernel refused, or it took too long.
+            StartFailed: The kernel refused, or it took too long.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            ours.settimeout(_BIRTH_S)
-            with theirs, self._mutex:
-                socket.send_fds(self._socket, [json.dumps(want).encode()], [theirs.fileno(), *fds])
-            said, told, _flags, _address = ours.recvmsg(1000, socket.CMSG_SPACE(12))
-            if said != b"born":
-                raise StartFailed(
-                    f"the sandbox's first process {said.decode(errors='replace') or self._why()}"
-                )
-            pid, _uid, _gid = struct.unpack("iii", told[0][2])
-            ours.send(b"!")
-        except BaseException as error:
-            ours.close()
-            if isinstance(error, OSError):
-                raise StartFailed(
-                    f"the sandbox's first process was not born: {error}. {self._why()}"
-                ) from error
-            raise
-        ours.settimeout(None)
-        return Born(ours, pid)
+        with Path("/proc/self/ns/mnt").open("rb") as here:
+            try:
+                return Keeper(*_ask(self._socket, self._mutex, want, [here.fileno()], timeout_s=timeout_s))
+            except OSError as error:
+                why = f"{error}. {self._last_words()}".rstrip()
+                raise StartFailed(f"the sandbox's file system cannot be mounted: {why}") from error
 
-    def _why(self) -> str:
+    def _last_words(self) -> str:
         if self.is_alive():
             return ""
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
         said = (self._process.stderr.read() or b"")[-500:].decode(errors="replace").strip()
-        return f"the nursery ended with {self._process.returncode}: {said}"
+        return f"The nursery ended with {self._process.returncode}: {said}"
 
     def close(self) -> None:
         """End it, and with it what it bore."""
@@ -165,6 +180,36 @@ class Nursery:
             self._process.wait()
         if self._process.stderr is not None:
             self._process.stderr.close()
+
+
+def _ask(
+    of: socket.socket, mutex: threading.Lock, want: dict[str, Any], fds: Sequence[int], *, timeout_s: float
+) -> tuple[socket.socket, int]:
+    """Have a child born; returns its socket and its process id as this host sees it.
+
+    Raises:
+        OSError: There is none; the message says why.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ours.settimeout(timeout_s)
+        with theirs, mutex:
+            socket.send_fds(of, [json.dumps(want).encode()], [theirs.fileno(), *fds])
+        said, told, _flags, _address = ours.recvmsg(2000, socket.CMSG_SPACE(12))
+        if said != b"born":
+            why = said.decode(errors="replace").removeprefix("failed ")
+            raise OSError(why or "it ended without a word")
+        pid, _uid, _gid = struct.unpack("iii", told[0][2])
+        ours.send(b"!")
+        ours.settimeout(None)
+    except TimeoutError as error:
+        ours.close()
+        raise OSError(f"not within {timeout_s:g} s") from error
+    except BaseException:
+        ours.close()
+        raise
+    return ours, pid
 
 
 _mutex = threading.Lock()
@@ -195,21 +240,3 @@ def is_possible() -> bool:
     """Whether there can be one: root, and a kernel that is new enough."""
     numbers = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     return os.geteuid() == 0 and numbers >= _LEAST_KERNEL
-
-
-def namespaces_of(pid: int, *names: str) -> list[int]:
-    """Return open descriptors of a process's namespaces; the caller closes them."""
-    opened: list[int] = []
-    try:
-        for name in names:
-            opened.append(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY))
-    except OSError as error:
-        for fd in opened:
-            os.close(fd)
-        raise StartFailed(f"the namespaces of process {pid} cannot be entered: {error}") from error
-    return opened
-
-
-def files(paths: Sequence[str]) -> list[int]:
-    """Return the files, opened for writing; the caller closes them."""
-    return [os.open(Path(path), os.O_WRONLY) for path in paths]

@@ -1,9 +1,10 @@
-"""The walls of an embedded sandbox, built by the process that is to live in it: mounts, a root of its own, few rights.
+"""The mounts of an embedded sandbox, and its walls, built by the process that is to live in it.
 
-The caller is PID 1 of a new process namespace, in mount, host name and IPC namespaces of its own, with every right.
-What is built is what bubblewrap builds for the same sandbox: a root without set-uid programs and devices, a /proc of
-its own with this machine's settings read-only or hidden, a small /dev, the trusted tree read-only at /tg. Then it gives
-up every capability but those it is told to keep, and takes the filter of system calls; neither can be undone.
+The caller of `enclose` is PID 1 of a new process namespace, in mount, host name and IPC namespaces of its own, with
+every right. What is built is what bubblewrap builds for the same sandbox: a root without set-uid programs and devices,
+a /proc of its own with this machine's settings read-only or hidden, a small /dev, the trusted tree read-only at /tg.
+Then it gives up every capability but those it is told to keep, and takes the filter of system calls; neither can be
+undone.
 
 Source: pivot_root(2), mount_setattr(2), capabilities(7), seccomp(2).
 """
@@ -16,6 +17,7 @@ import os
 import socket
 import stat
 import struct
+import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +69,40 @@ def enclose(walls: dict[str, Any]) -> None:
     _check(_libc.syscall(_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _DETACH), "umount of the old root")
     os.chdir("/")
+
+
+def mount_root(want: dict[str, Any]) -> None:
+    """Mount a sandbox's root where only the caller sees it, in a mount namespace of its own; and its own /proc.
+
+    Args:
+        want: base (where all of it lies; a tmpfs of size_mb, or, for None, the folder itself), copy (a command to run
+            first, or []), folders to make, files (path → contents) to write, cwd for relative names in options,
+            mounts ([source, target, kind, options]; kind "" for a recursive bind).
+
+    Raises:
+        OSError: The kernel, or what copies, refused; the message says what.
+    """
+    _mount(None, "/", None, _REC | _PRIVATE)
+    if want["size_mb"] is not None:
+        _mount("tgym", want["base"], "tmpfs", 0, f"size={want['size_mb']}m,mode=755")
+    if want["copy"]:
+        _copy(want["copy"])
+    for folder in want["folders"]:
+        os.makedirs(folder, exist_ok=True)
+    for path, contents in want["files"].items():
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(contents)
+    os.chdir(want["cwd"])
+    for source, target, kind, options in want["mounts"]:
+        _mount(source, target, kind or None, 0 if kind else _BIND | _REC, options)
+    os.chdir("/")
+    _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+
+
+def _copy(argv: list[str]) -> None:
+    ran = subprocess.run(argv, capture_output=True, check=False)
+    if ran.returncode != 0:
+        raise OSError(f"{argv[0]}: {ran.stderr[-1000:].decode(errors='replace').strip()}")
 
 
 def give_up(kept: int, program: bytes) -> None:
