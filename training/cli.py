@@ -263,13 +263,14 @@ def scorer(
 ) -> None:
     """Fit the pipeline's quality model from its own builds: do repositories with such files build?"""
     from training import scorer as quality
+    from training import scorer_metrics
 
     told = quality.train(
         work, out, kind=kind, base=base, folds=folds, epochs=epochs, learning_rate=learning_rate, tokens=tokens,
         seed=seed,
     )  # fmt: skip
     if plot is not None:
-        quality.draw(told, plot)
+        scorer_metrics.draw(told, plot)
     if json:
         show_json(told)
         return
@@ -277,6 +278,13 @@ def scorer(
     show(
         f"{out}: AUC {told['auc']:.3f} ({low:.3f} to {high:.3f}), {told['built']} built, {told['failed']} did not"
     )
+    for name, what in (("acceptance", "instances accepted"), ("rated", "instances' ratings")):
+        if told[name] and told[name]["spearman"] is not None:
+            low, high = told[name]["spearman_95"]
+            about = f"over {told[name]['repositories']} repositories"
+            show(
+                f"Spearman's correlation with {what}: {told[name]['spearman']:.2f} ({low:.2f} to {high:.2f}), {about}"
+            )
 
 
 @app.command()

@@ -5,6 +5,7 @@
     WORK/build.jsonl    whether the repository built: the label      read
     WORK/collect.jsonl  stars, of those that came from a dump        read
     WORK/accept.jsonl   what came of its instances, where there are  read
+    WORK/rate.jsonl     what a judge's model thought of them, likewise  read
     OUT                 a JSON file (linear) or a checkpoint (transformer), for `score.model` of a pipeline
     OUT.metrics.json    what was measured on held-out repositories
 
@@ -15,58 +16,17 @@ out of fold: no repository is scored by a model that saw one of its files.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from terminal_gym.errors import BadSetting, StoreError
-from terminal_gym.trajectory.chain import read_lines
+from training.attempts import Array, Attempts, read_attempts
+from training.scorer_metrics import measured
 
 VERSION = 1
-_BOOTSTRAPS, _BINS = 2_000, 10
-_NO_LABEL = ("network", "no-build-system")
-Array = numpy.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Attempts:
-    """Repositories that were tried."""
-
-    names: tuple[str, ...]
-    built: Array  # (repositories,) bool
-    features: tuple[Array, ...]  # of each, (files, features)
-    paths: tuple[tuple[str, ...], ...]  # of each, relative to its folder
-    folders: tuple[Path, ...]
-
-
-def read_attempts(work: Path) -> Attempts:
-    """Return the repositories that were scored and whose build was tried: not those without a build system, and not
-    those that the network failed.
-
-    Raises:
-        BadSetting: There are fewer than ten of either outcome.
-        ForgedRecord: A table is not what was written.
-    """
-    tries = [row for row in read_lines(work / "build.jsonl").rows if row["reason"] not in _NO_LABEL]
-    labels = {row["key"]: bool(row["kept"]) for row in tries}
-    rows = [
-        row for row in read_lines(work / "score.jsonl").rows if row["key"] in labels and row.get("features")
-    ]
-    built = numpy.array([labels[row["key"]] for row in rows], dtype=bool)
-    if min(int(built.sum()), int((~built).sum())) < 10:
-        found = f"{int(built.sum())} that built and {int((~built).sum())} that did not"
-        raise BadSetting(f"{work} holds {found}; ten of each are needed. Try more repositories.")
-    return Attempts(
-        tuple(row["key"] for row in rows),
-        built,
-        tuple(numpy.array(row["features"], dtype=float) for row in rows),
-        tuple(tuple(row["paths"]) for row in rows),
-        tuple(work / row["folder"] for row in rows),
-    )
 
 
 # ── the linear model ────────────────────────────────────────────────────────────────────────────
@@ -117,101 +77,6 @@ def _some(tried: Attempts, which: Array) -> Attempts:
         tuple(tried.paths[at] for at in which),
         tuple(tried.folders[at] for at in which),
     )
-
-
-# ── what is measured ────────────────────────────────────────────────────────────────────────────
-
-
-def measured(tried: Attempts, scores: Array, *, work: Path, seed: int) -> dict[str, Any]:
-    """Return AUC with a bootstrap interval over repositories, calibration, yield, and what accepted instances say."""
-    rng, count = numpy.random.default_rng(seed), len(scores)
-    draws: list[float] = []
-    while len(draws) < _BOOTSTRAPS:
-        at = rng.integers(0, count, count)
-        if 0 < tried.built[at].sum() < count:
-            draws.append(_auc(tried.built[at], scores[at]))
-    order = numpy.argsort(-scores, kind="stable")
-    return {
-        "repositories": count,
-        "built": int(tried.built.sum()),
-        "failed": int((~tried.built).sum()),
-        "auc": _auc(tried.built, scores),
-        "auc_95": [float(one) for one in numpy.percentile(draws, [2.5, 97.5])],
-        "brier": float(numpy.mean((scores - tried.built) ** 2)),
-        "calibration": _calibration(tried.built, scores),
-        "yield": [
-            {
-                "builds": int(n),
-                "by_score": float(tried.built[order[:n]].mean()),
-                "at_random": float(tried.built.mean()),
-            }
-            for n in sorted({max(1, count * tenth // 10) for tenth in range(1, 11)})
-        ],
-        "stars": _by_stars(tried, scores, work),
-        "acceptance": _acceptance(tried, scores, work),
-    }
-
-
-def _by_stars(tried: Attempts, scores: Array, work: Path) -> dict[str, Any] | None:
-    """Of the repositories with known stars: how many built among the first tenths by score and by stars; None: none."""
-    path = work / "collect.jsonl"
-    rows = read_lines(path).rows if path.exists() else []
-    stars = {row["key"]: int(row["stars"]) for row in rows if "stars" in row}
-    at = numpy.array([n for n, name in enumerate(tried.names) if name in stars], dtype=int)
-    if not len(at):
-        return None
-    built = tried.built[at]
-    by_score = built[numpy.argsort(-scores[at], kind="stable")]
-    by_stars = built[numpy.argsort([-stars[tried.names[n]] for n in at], kind="stable")]
-    counts = sorted({max(1, len(at) * tenth // 10) for tenth in range(1, 11)})
-    return {
-        "repositories": len(at),
-        "yield": [
-            {"builds": n, "by_score": float(by_score[:n].mean()), "by_stars": float(by_stars[:n].mean())}
-            for n in counts
-        ],
-    }
-
-
-def _auc(built: Array, scores: Array) -> float:
-    """The share of (built, failed) pairs in the right order, ties by half: from ranks, for a bootstrap asks often."""
-    from scipy.stats import rankdata
-
-    ranks, count = rankdata(scores), int(built.sum())
-    return float((ranks[built].sum() - count * (count + 1) / 2) / (count * (len(built) - count)))
-
-
-def _calibration(built: Array, scores: Array) -> list[dict[str, float]]:
-    bins = numpy.minimum((scores * _BINS).astype(int), _BINS - 1)
-    return [
-        {
-            "score": float(scores[bins == at].mean()),
-            "built": float(built[bins == at].mean()),
-            "count": int((bins == at).sum()),
-        }
-        for at in sorted(set(bins.tolist()))
-    ]
-
-
-def _acceptance(tried: Attempts, scores: Array, work: Path) -> dict[str, Any] | None:
-    """Spearman's correlation of a repository's score with the share of its instances that were accepted."""
-    from scipy.stats import spearmanr
-
-    path = work / "accept.jsonl"
-    if not path.exists():
-        return None
-    written = {
-        row["key"]: row["repository"] for row in read_lines(work / "generate.jsonl").rows if row["kept"]
-    }
-    shares: dict[str, list[bool]] = defaultdict(list)
-    for row in read_lines(path).rows:
-        shares[written.get(row["key"], "")].append(bool(row["kept"]))
-    at = [n for n, name in enumerate(tried.names) if name in shares]
-    share = [float(numpy.mean(shares[tried.names[n]])) for n in at]
-    if len(set(share)) < 2 or len(at) < 5:
-        return {"repositories": len(at), "spearman": None}
-    found = spearmanr(scores[at], share)
-    return {"repositories": len(at), "spearman": float(found.statistic), "p": float(found.pvalue)}
 
 
 # ── the transformer ─────────────────────────────────────────────────────────────────────────────
@@ -340,34 +205,3 @@ def train(
     told = {"version": VERSION, "kind": kind, "base": base, "folds": folds, "seed": seed, **told}
     (out.parent / f"{out.name}.metrics.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
     return told
-
-
-def draw(told: Mapping[str, Any], path: Path) -> None:
-    """Draw the calibration and the yield curve into an image file."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    left.plot(
-        [one["score"] for one in told["calibration"]],
-        [one["built"] for one in told["calibration"]],
-        marker="o",
-    )
-    left.set(
-        xlabel="score", ylabel="share that built", title=f"calibration, {told['repositories']} repositories"
-    )
-    right.plot(
-        [one["builds"] for one in told["yield"]],
-        [one["by_score"] for one in told["yield"]],
-        marker="o",
-        label="by score",
-    )
-    right.plot(
-        [one["builds"] for one in told["yield"]],
-        [one["at_random"] for one in told["yield"]],
-        label="at random",
-    )
-    right.set(xlabel="builds attempted", ylabel="share that built", title="yield")
-    right.legend()
-    figure.savefig(path)

@@ -9,6 +9,7 @@ import typer
 
 from env_registry.pipeline.run import funnel, run, shown
 from env_registry.pipeline.settings import Settings, read_settings
+from env_registry.pipeline.spent import Spent
 from env_registry.pipeline.stage import STAGES, Row, Told
 from terminal_gym.cli.report import BROKEN, say, show, show_json, show_table
 
@@ -86,6 +87,20 @@ def swap_(config: Config, quiet: Quiet = False) -> None:
         raise typer.Exit(BROKEN)
 
 
+@app.command("rate")
+def rate_(config: Config, quiet: Quiet = False) -> None:
+    """Ask a judge's model what it thinks of the accepted instances; it decides nothing.
+
+    Exit codes: 0 done, 3 some items have no row because the machine failed: run it again.
+    """
+    from env_registry.pipeline.rate import rate
+
+    told = rate(read_settings(config), progress=lambda row: None if quiet else _tell("rate", row))
+    show(shown(told))
+    if told.broken:
+        raise typer.Exit(BROKEN)
+
+
 @app.command("funnel")
 def funnel_(
     config: Config, json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
@@ -101,10 +116,11 @@ def funnel_(
             str(one["in"]),
             str(one["kept"]),
             ", ".join(f"{n} {why}" for why, n in one["rejected"].items()),
+            str(Spent(**one.get("spent", {}))),
         ]
         for stage, one in found.items()
     ]
-    show_table("", ["stage", "in", "kept", "rejected"], cells)
+    show_table("", ["stage", "in", "kept", "rejected", "models"], cells)
 
 
 @app.command("publish")
@@ -126,12 +142,22 @@ def publish_(
 def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool) -> None:
     settings: Settings = read_settings(config)
 
-    def tell(stage: str, row: Row) -> None:
-        if not quiet:
-            say(f"{stage} {row.key}: {'kept' if row.kept else row.reason} {row.detail[:160]}".rstrip())
-
-    told: list[Told] = run(settings, stages, progress=tell)
+    told: list[Told] = run(settings, stages, progress=lambda stage, row: None if quiet else _tell(stage, row))
     for one in told:
         show(shown(one))
+    spent = sum((one.spent for one in told), Spent())
+    if spent.calls and len(told) > 1:
+        show(f"models: {spent}")
     if any(one.broken for one in told):
         raise typer.Exit(BROKEN)
+
+
+def _tell(stage: str, row: Row) -> None:
+    cost = str(Spent.in_rows([row.cells]))
+    words = [
+        f"{stage} {row.key}:",
+        "kept" if row.kept else row.reason,
+        row.detail[:160],
+        f"({cost})" if cost else "",
+    ]
+    say(" ".join(word for word in words if word))

@@ -15,8 +15,7 @@ import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,7 +31,7 @@ from env_registry.pipeline.stage import Rejected, Row, Table
 from env_registry.pipeline.tree import Drawn, Tree
 from env_registry.splits import split_of
 from terminal_gym.errors import ContextFull, ModelRefused
-from terminal_gym.llm.chat import ChatModel, open_model
+from terminal_gym.llm.chat import ChatModel
 from terminal_gym.tasks.lint import lint
 from terminal_gym.tasks.overlap import Benchmark, open_benchmarks
 from terminal_gym.trajectory.dialogue import Message
@@ -65,23 +64,6 @@ class Wanted:
     @property
     def key(self) -> str:
         return f"{slug(self.image.key)}-{self.family}-{self.number}"
-
-
-@contextmanager
-def opened_model(name: str, base_url: str) -> Iterator[ChatModel | None]:
-    """Lend the model of that name, None for "".
-
-    Raises:
-        UnknownName, BadSetting: As `open_model` does.
-    """
-    if not name:
-        yield None
-        return
-    model = open_model(name, **({"base_url": base_url} if base_url else {}))
-    try:
-        yield model
-    finally:
-        model.close()
 
 
 class Generator:

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from env_registry.pipeline import prompts
 from env_registry.pipeline.build import Repair
-from env_registry.pipeline.generate import opened_model
 from env_registry.pipeline.plan import SYSTEMS, Plan
-from env_registry.pipeline.settings import Settings
 from terminal_gym.errors import ContextFull, ModelRefused
 from terminal_gym.llm.chat import ChatModel
 from terminal_gym.trajectory.dialogue import Message
@@ -25,12 +21,9 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SCRIPT = 20_000  # characters
 
 
-@contextmanager
-def model_repair(settings: Settings) -> Iterator[Repair | None]:
-    """Lend what repairs builds, None where no model is to."""
-    wanted = settings.build
-    with opened_model(wanted.model if wanted.repair_rounds else "", wanted.base_url) as model:
-        yield None if model is None else lambda plan, log: repaired(model, plan, log)
+def model_repair(model: ChatModel | None) -> Repair | None:
+    """Return what repairs builds, None where there is no model for it."""
+    return None if model is None else lambda plan, log: repaired(model, plan, log)
 
 
 def repaired(model: ChatModel, plan: Plan, log: str) -> Plan | None:

@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from env_registry.pipeline.settings import Settings
+from env_registry.pipeline.spent import Spent
 from env_registry.pipeline.stage import STAGES, Row, Table, Told, run_stage
 from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.trajectory.store import locked
@@ -57,21 +59,25 @@ def _score(settings: Settings, progress: Callable[[Row], None]) -> Told:
 
 def _build(settings: Settings, progress: Callable[[Row], None]) -> Told:
     from env_registry.pipeline.build import Builder
+    from env_registry.pipeline.models import metered, opened_model
     from env_registry.pipeline.repair import model_repair
 
     table = Table(settings.work, "build")
-    with opened(settings) as runtime, model_repair(settings) as repair, held(settings, runtime) as images:
-        work = Builder(settings, runtime, repair, images=images)
+    asked = settings.build if settings.build.repair_rounds else replace(settings.build, model="")
+    with opened(settings) as runtime, opened_model(asked) as model, held(settings, runtime) as images:
+        work = metered(Builder(settings, runtime, model_repair(model), images=images), model)
         return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
 
 
 def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
-    from env_registry.pipeline.generate import Generator, opened_model
+    from env_registry.pipeline.generate import Generator
+    from env_registry.pipeline.models import metered, opened_model
 
     table = Table(settings.work, "generate")
-    with opened_model(settings.generate.model, settings.generate.base_url) as model:
+    with opened_model(settings.generate) as model:
         work = Generator(settings, table, model)
-        return run_stage(table, work.items(Table(settings.work, "build").kept), work, progress=progress)
+        items = work.items(Table(settings.work, "build").kept)
+        return run_stage(table, items, metered(work, model), progress=progress)
 
 
 def _accept(settings: Settings, progress: Callable[[Row], None]) -> Told:
@@ -126,6 +132,7 @@ def funnel(settings: Settings) -> dict[str, Any]:
             "rejected": dict(Counter(row.reason for row in rows if not row.kept).most_common()),
             "languages": dict(sorted(languages.items())),
             "seconds": round(sum(row.seconds for row in rows), 1),
+            **Spent.in_rows(row.cells for row in rows).cells(),
         }
     return found
 
@@ -135,6 +142,7 @@ def shown(told: Told) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(told.rejected.items()))
     parts = [f"{told.kept} kept", *([f"rejected: {reasons}"] if reasons else [])]
     parts += [f"{told.broken} broken, tried again next time"] if told.broken else []
+    parts += [str(told.spent)] if told.spent.calls else []
     return f"{told.stage}: {'; '.join(parts)} ({told.known} known before, {told.seconds:.1f} s)"
 
 

@@ -5,7 +5,8 @@ sources: [pypi:six, npm:left-pad, debian:hello, git:URL, path:./project]
 lists: [projects.txt]          more of them, one a line, `#` begins a comment
 dumps: [search.json]           more of them, with their stars: answers of GitHub's search (dumps.py)
 parallel: 2                    items at once in each stage
-collect: {…}  score: {…}  build: {…}  generate: {…}  accept: {…}     as below
+collect: {…}  score: {…}  build: {…}  generate: {…}  accept: {…}  rate: {…}
+                               as below
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Build:
     model: str = ""
     """As `--model` has it, e.g. openai/qwen2.5-coder."""
     base_url: str = ""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """USD per million tokens: prompt, completion, cached; none: money is not counted."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Generate:
     model: str = ""
     """A model that writes instances as well; "": none."""
     base_url: str = ""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """USD per million tokens: prompt, completion, cached; none: money is not counted."""
     asked: int = 1
     """Instances asked of the model for each repository."""
     solutions: bool = True
@@ -119,6 +124,16 @@ class Accept:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Who rates accepted instances (`tgym pipeline rate`)."""
+
+    model: str = ""
+    base_url: str = ""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """USD per million tokens: prompt, completion, cached; none: money is not counted."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """One pipeline."""
 
@@ -133,10 +148,24 @@ class Settings:
     build: Build = field(default_factory=Build)
     generate: Generate = field(default_factory=Generate)
     accept: Accept = field(default_factory=Accept)
+    rate: Rate = field(default_factory=Rate)
 
 
-Kind = TypeVar("Kind", Collect, Score, Build, Generate, Accept)
-_KEYS = ("work", "sources", "lists", "dumps", "parallel", "collect", "score", "build", "generate", "accept")
+Kind = TypeVar("Kind", Collect, Score, Build, Generate, Accept, Rate)
+_KEYS = (
+    "work",
+    "sources",
+    "lists",
+    "dumps",
+    "parallel",
+    "collect",
+    "score",
+    "build",
+    "generate",
+    "accept",
+    "rate",
+)
+_MAY_BE_0 = ("repair_rounds", "images_mb", "per_repository", "per_family", "seed")
 
 
 def read_settings(path: Path) -> Settings:
@@ -168,6 +197,7 @@ def read_settings(path: Path) -> Settings:
         _part(top, "build", Build),
         _part(top, "generate", Generate),
         _part(top, "accept", Accept),
+        _part(top, "rate", Rate),
     )
     if not 1 <= settings.collect.size_mb <= 64:
         raise BadSetting(f"{path}: collect.size_mb is {settings.collect.size_mb}; it must be 1 to 64.")
@@ -190,7 +220,7 @@ def _value(block: Block, key: str, default: Any) -> Any:
     if isinstance(default, bool):
         return block.flag(key, default)
     if isinstance(default, int):
-        return block.whole(key, default)
+        return 0 if key in _MAY_BE_0 and block.values[key] == 0 else block.whole(key, default)
     if isinstance(default, float):
         return (
             block.seconds(key, default) if key == "threshold" else block.number(key, default)
@@ -200,4 +230,7 @@ def _value(block: Block, key: str, default: Any) -> Any:
     if isinstance(default, str):
         return block.text(key, default) if block.values[key] != "" else ""
     inner = cast(Block, block.block(key))
+    if key == "prices":
+        inner.refuse_unknown(("prompt", "completion", "cached"))
+        return {name: inner.seconds(name, 0.0) for name in inner.values}  # may be 0
     return {name: inner.text(name) for name in inner.values}

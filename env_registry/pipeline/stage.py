@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from env_registry.pipeline.spent import Spent
 from terminal_gym.errors import SandboxError, TaskError
 from terminal_gym.trajectory.chain import Appender, read_lines, sealed
 from terminal_gym.trajectory.store import put_aside
@@ -109,6 +110,7 @@ class Told:
     rejected: Mapping[str, int]  # by reason
     broken: int  # the machine failed; tried again the next time
     seconds: float
+    spent: Spent = field(default_factory=Spent)  # by the models that were asked
 
 
 def run_stage(
@@ -131,7 +133,7 @@ def run_stage(
     Raises:
         StoreError: The table cannot be written.
     """
-    began, decided, broken = time.monotonic(), Counter[str](), 0
+    began, decided, broken, spent = time.monotonic(), Counter[str](), 0, Spent()
     left = [(key, item) for key, item in items if key not in table.rows]
     known = len(table.rows)
     try:
@@ -154,6 +156,7 @@ def run_stage(
                             continue
                         table.append(row)
                         decided[row.reason] += 1
+                        spent += Spent.in_rows([row.cells])
                         progress(row)
             finally:
                 for future in running:
@@ -161,7 +164,7 @@ def run_stage(
     finally:
         table.close()
     kept = decided.pop("", 0)
-    return Told(table.stage, known, kept, dict(decided), broken, time.monotonic() - began)
+    return Told(table.stage, known, kept, dict(decided), broken, time.monotonic() - began, spent)
 
 
 def _decided(key: str, item: Item, work: Callable[[Item], Mapping[str, Any]]) -> Row:

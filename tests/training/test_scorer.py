@@ -16,8 +16,10 @@ from env_registry.pipeline.features import FEATURES
 from env_registry.pipeline.score import open_scorer
 from env_registry.pipeline.stage import Row, Table
 from terminal_gym.errors import BadSetting, ForgedRecord
+from training.attempts import read_attempts
 from training.cli import app
-from training.scorer import measured, out_of_fold, read_attempts, repository_score, train
+from training.scorer import out_of_fold, repository_score, train
+from training.scorer_metrics import measured
 
 WORDS = {True: "def main(): return 0\n", False: "TODO FIXME TODO FIXME\n"}
 
@@ -74,6 +76,49 @@ def test_a_scorer_tells_what_builds_and_is_read_by_the_pipeline(work: Path) -> N
     here = repository_score(json.loads(out.read_text()), tried.features[0])
     there = numpy.mean(model.scores([], tried.features[0].tolist()))
     assert here == pytest.approx(float(there))
+
+
+def test_the_score_is_compared_with_what_became_of_the_instances(work: Path) -> None:
+    generate, accept, rate = (Table(work, stage) for stage in ("generate", "accept", "rate"))
+    for number in range(30):
+        for n in range(4):
+            key, repository = f"r{number}-{n}", f"r{number}"
+            generate.append(Row(key, True, cells={"repository": repository}))
+            kept = n < (4 if number % 3 else 1)  # those that build have more good instances
+            accept.append(Row(key, kept, "" if kept else "invalid"))
+            if kept:
+                rating = 1.0 + 2 * (number % 3 == 0) + n % 2  # and worse ratings
+                rate.append(Row(key, True, cells={"repository": repository, "rating": rating}))
+    rate.append(Row("r1-9", False, "bad-json", cells={"spent": {}}))
+    for table in (generate, accept, rate):
+        table.close()
+    ran = CliRunner().invoke(
+        app, ["scorer", str(work), "--out", str(work / "s.json"), "--plot", str(work / "a.png")]
+    )
+    assert ran.exit_code == 0, ran.output
+    told = json.loads((work / "s.json.metrics.json").read_text())
+    assert (told["acceptance"]["repositories"], told["acceptance"]["instances"]) == (30, 120)
+    low, high = told["acceptance"]["spearman_95"]
+    assert 0 < low < told["acceptance"]["spearman"] < high
+    assert told["rated"]["spearman_95"][1] < 0
+    assert "instances' ratings: -" in ran.output
+    thresholds = [one["threshold"] for one in told["yield"]]
+    assert thresholds == sorted(thresholds, reverse=True)
+
+
+def test_what_does_not_vary_has_no_correlation(work: Path) -> None:
+    tried = read_attempts(work)
+    scores = out_of_fold(tried, folds=5, seed=0)
+    told = measured(tried, scores, work=work, seed=0)
+    assert (told["acceptance"], told["rated"]) == (None, None)
+    generate, accept = Table(work, "generate"), Table(work, "accept")
+    for number in range(30):
+        generate.append(Row(f"r{number}-0", True, cells={"repository": f"r{number}"}))
+        accept.append(Row(f"r{number}-0", True))
+    generate.close()
+    accept.close()
+    told = measured(tried, scores, work=work, seed=0)
+    assert told["acceptance"] == {"repositories": 30, "instances": 30, "spearman": None}
 
 
 def test_labels_by_chance_give_no_auc(work: Path) -> None:

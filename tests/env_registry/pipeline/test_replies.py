@@ -11,7 +11,8 @@ from kit.chat_server import ChatServer
 from kit.replies import replies, script
 
 from env_registry.pipeline.collect import slug
-from env_registry.pipeline.generate import Generator, opened_model
+from env_registry.pipeline.generate import Generator
+from env_registry.pipeline.models import opened_model
 from env_registry.pipeline.settings import Generate, Settings
 from env_registry.pipeline.stage import Row, Table, run_stage
 
@@ -61,7 +62,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
         )
         settings = Settings(folder, folder / "work", ("path:x",), generate=told)
         table = Table(settings.work, "generate")
-        with opened_model("openai/tiny", server.url) as model:
+        with opened_model(told) as model:
             work = Generator(settings, table, model)
             items = [(key, one) for key, one in work.items(images) if one.family == "model"]
             run_stage(table, items, work)
