@@ -293,6 +293,7 @@ RUNTIMES = {
 }
 
 
+BUBBLEWRAP = "namespace:bubblewrap"
 ENGINES = ("docker", "podman")  # these start containers with an OCI runtime of one's choice
 
 
@@ -300,19 +301,20 @@ def open_runtime(name: str, **settings: str) -> Runtime:
     """Return the runtime of that name; what it names is imported only now.
 
     Args:
-        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace. What follows a colon is the
-            OCI runtime that the engine shall start containers with: "docker:runsc" for gVisor.
+        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace. What follows a colon is what
+            sandboxes shall be started with: an engine's OCI runtime, "docker:runsc" for gVisor; "namespace:bubblewrap".
         settings: What that runtime is made with, e.g. `address` for docker; not for "auto".
 
     Raises:
-        UnknownName: There is no such runtime, or it has no OCI runtime to choose.
+        UnknownName: There is no such runtime, or nothing of that kind to start its sandboxes with.
     """
     if name == "auto":
         return _docker_or_namespace()
-    kind, colon, oci_runtime = name.partition(":")
-    if kind not in RUNTIMES or (colon and not (oci_runtime and kind in ENGINES)):
-        raise UnknownName("runtime", name, known=[*RUNTIMES, "auto", *(f"{kind}:runsc" for kind in ENGINES)])
-    chosen = {"oci_runtime": oci_runtime} if colon else {}
+    kind, colon, starter = name.partition(":")
+    if kind not in RUNTIMES or (colon and not (starter and kind in ENGINES) and name != BUBBLEWRAP):
+        known = [*RUNTIMES, "auto", *(f"{kind}:runsc" for kind in ENGINES), BUBBLEWRAP]
+        raise UnknownName("runtime", name, known=known)
+    chosen = {"oci_runtime" if kind in ENGINES else "starter": starter} if colon else {}
     return cast(Runtime, pkgutil.resolve_name(RUNTIMES[kind])(**settings, **chosen))
 
 

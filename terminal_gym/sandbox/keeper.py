@@ -55,6 +55,7 @@ class Keeper:
         network: bool = False,
         users_of: Keeper | None = None,
         begin_with: Path | None = None,
+        by_nursery: bool = False,
     ):
         """Mount the root at `folder`/m, seen in the keeper's namespaces only.
 
@@ -63,6 +64,7 @@ class Keeper:
             size_mb: Size of the tmpfs; None: what is written goes into `folder` itself, without a limit.
             network: Give it this machine's resolv.conf.
             users_of: Share that keeper's user namespace, to be able to share its network as well.
+            by_nursery: Have it, and what runs in the sandbox, borne by the nursery.
             begin_with: What `copy_written` of another keeper on the same rootfs made; it is copied, not changed.
         """
         start_s = _START_S if begin_with is None else _START_S + _COPY_S
@@ -71,7 +73,7 @@ class Keeper:
         self.filter = seccomp.write(folder)
         plan = _Plan(self.base, rootfs, size_mb, network, begin_with)
         self._held: _Shell | nursery.Keeper
-        if nursery.is_possible():
+        if by_nursery:
             self._held = nursery.nursery().keep(plan.wanted(), timeout_s=start_s)
         else:
             self._held = _Shell(plan, users_of, start_s)

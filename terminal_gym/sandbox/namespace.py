@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from pexpect.fdpexpect import fdspawn
 
@@ -39,7 +39,7 @@ from terminal_gym.errors import (
     TerminalGymError,
     UnknownName,
 )
-from terminal_gym.sandbox import cgroup, guard, keeper, launch, recipe, rootfs
+from terminal_gym.sandbox import cgroup, guard, keeper, launch, nursery, recipe, rootfs
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.handshake import shake_hands
 from terminal_gym.sandbox.reaper import current_owner, is_orphan
@@ -58,14 +58,18 @@ _GRACE_S = 5.0  # what a guard that is itself stuck gets on top of its limit
 class Namespace:
     """Sandboxes from the kernel's namespaces."""
 
-    name: ClassVar[str] = "namespace"
+    name: str = "namespace"
 
-    def __init__(self, store: Path | None = None, *, host: bool = True):
+    def __init__(self, store: Path | None = None, *, host: bool = True, starter: str = ""):
         """Keep images in `store` (default: the user's cache).
 
         Args:
             host: Whether this machine's own root may stand in for a base image where a recipe allows it.
+            starter: "bubblewrap" to have sandboxes started by that and by no nursery; part of the runtime's name.
         """
+        if starter:
+            self.name = f"{type(self).name}:{starter}"
+        self.starter = starter
         self.store = rootfs.Store(store or rootfs.default_folder())
         self.single_uid = os.geteuid() != 0
         self._host = host
@@ -81,6 +85,8 @@ class Namespace:
         """Raise RuntimeUnavailable, with what to do about it, where sandboxes cannot be started."""
         if tools := keeper.missing_tools():
             raise RuntimeUnavailable(f"{', '.join(tools)} is missing. Install util-linux and findutils.")
+        if self.starter and shutil.which("bwrap") is None:
+            raise RuntimeUnavailable(f"bwrap is missing, which {self.name} asks for. Install bubblewrap.")
         if self.single_uid:
             _check_user_namespaces()
         try:
@@ -320,6 +326,7 @@ class Machine:
             network=limits.network,
             users_of=users_of,
             begin_with=begin_with,
+            by_nursery=nursery.is_possible() and not self._runtime.starter,
         )
 
     def _place(self) -> launch.Place:
@@ -391,7 +398,8 @@ class Machine:
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""
-        place = self._place()._replace(network="none", limits=Limits(), groups=())
+        # The packer is ours and speaks to nobody: a network of its own would be made and taken down for nothing.
+        place = self._place()._replace(network="host", limits=Limits(), groups=())
         code, out, err, truncated = _collect(
             lambda out, err: launch.pack(place, path, limit_bytes, out=out, err=err),
             limit=2 * limit_bytes + (1 << 20),  # headers and padding come on top of what the guest counts

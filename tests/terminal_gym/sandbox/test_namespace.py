@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import platform
 import selectors
@@ -21,7 +22,7 @@ import pytest
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxLost, StartFailed
 from terminal_gym.sandbox import cgroup, keeper, launch, nursery
-from terminal_gym.sandbox.base import SandboxSpec
+from terminal_gym.sandbox.base import SandboxSpec, open_runtime
 from terminal_gym.sandbox.namespace import Namespace, _collect
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.task import Limits
@@ -195,7 +196,31 @@ def test_calls_that_reach_past_the_sandbox_are_refused(
             assert " ".join(told.split()[-9:]) == "True True True True True True True 0 0", (run_by, told)
 
 
+def test_bubblewrap_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever trusts its walls more than ours; the name in every record says so."""
+    with contextlib.closing(open_runtime("namespace:bubblewrap", store=tmp_path)) as asked:
+        if shutil.which("bwrap") is None:
+            pytest.skip("bubblewrap is missing")
+        asked.check()
+        assert asked.name == "namespace:bubblewrap"
+        with asked.start(spec()) as sandbox:
+            sandbox.boot(ORDERS)
+            assert b"init.py" in sandbox.run(["cat", "/proc/1/cmdline"], timeout_s=10).stdout
+        monkeypatch.setenv("PATH", _only(tmp_path, "sh", "unshare", "nsenter", "mount", "find"))
+        with pytest.raises(RuntimeUnavailable, match="bwrap is missing, which namespace:bubblewrap asks for"):
+            asked.check()
+
+
 # ── other machines ──────────────────────────────────────────────────────────────────────────────
+
+
+def _only(folder: Path, *names: str) -> str:
+    """Return a PATH on which nothing is but those programs."""
+    tools = folder / "tools"
+    tools.mkdir()
+    for name in names:
+        (tools / name).symlink_to(str(shutil.which(name)))
+    return str(tools)
 
 
 def _started_by(starter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,11 +229,11 @@ def _started_by(starter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if not nursery.is_possible():
             pytest.skip("no nursery: not root, or an old kernel")
         return
-    monkeypatch.setattr(nursery, "is_possible", lambda: False)
+    monkeypatch.setattr(
+        nursery, "is_possible", lambda: False
+    )  # as where it is not: `starter` is tried elsewhere
     if starter == "unshare":
-        for name in ("sh", "unshare", "nsenter", "mount", "find"):
-            (tmp_path / name).symlink_to(str(shutil.which(name)))
-        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PATH", _only(tmp_path, "sh", "unshare", "nsenter", "mount", "find"))
     elif shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is missing")
 

@@ -25,7 +25,7 @@ ORDERS = ShellOrders("c0ffee00c0ffee00")
 
 @pytest.mark.parametrize("name", ["namespace:runsc", "docker:", "nothing:runsc"])
 def test_only_engines_have_an_oci_runtime_to_choose(name: str) -> None:
-    with pytest.raises(UnknownName, match="docker:runsc"):
+    with pytest.raises(UnknownName, match="No runtime is named"):
         open_runtime(name)
 
 
