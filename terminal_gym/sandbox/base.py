@@ -301,8 +301,8 @@ def open_runtime(name: str, **settings: str) -> Runtime:
     """Return the runtime of that name; what it names is imported only now.
 
     Args:
-        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace. What follows a colon is what
-            sandboxes shall be started with: an engine's OCI runtime, "docker:runsc" for gVisor; "namespace:bubblewrap".
+        name: A key of RUNTIMES, or "auto": docker where its daemon answers, else namespace. What follows a colon starts
+            the sandboxes: an engine's OCI runtime, "docker:runsc" for gVisor; "namespace:bubblewrap".
         settings: What that runtime is made with, e.g. `address` for docker; not for "auto".
 
     Raises:
