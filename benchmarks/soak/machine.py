@@ -73,7 +73,12 @@ class Machine:
     def kill_a_sandbox(self, rollout: int, chance: random.Random) -> bool:
         """Kill one sandbox of the rollout from outside, as the kernel would; says whether there was one."""
         if self.runtime == "namespace":
-            if not (victims := children(rollout)):
+            # The nursery, keepers, and the first processes of sandboxes; what they started is the agents'.
+            victims = found = children(rollout)
+            for _ in range(2):
+                found = [child for pid in found for child in children(pid)]
+                victims = victims + found
+            if not victims:
                 return False
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(victims), signal.SIGKILL)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kit.waiting import wait_until
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxLost, StartFailed
 from terminal_gym.sandbox import cgroup, keeper, launch, nursery
@@ -28,7 +29,6 @@ from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.task import Limits
 from terminal_gym.trusted_runtime.orders import ShellOrders
 from terminal_gym.trusted_runtime.tree import cache_folder, trusted_tree
-from tests.kit.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 ORDERS = ShellOrders("c0ffee00c0ffee00")
