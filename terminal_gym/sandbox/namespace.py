@@ -94,7 +94,10 @@ class Namespace:
                 empty = folder / "empty"
                 empty.mkdir()
                 keeper.Keeper(
-                    folder, keeper.Rootfs((empty,)), size_mb=self._size_mb(Limits(disk_mb=1))
+                    folder,
+                    keeper.Rootfs((empty,)),
+                    size_mb=self._size_mb(Limits(disk_mb=1)),
+                    by_nursery=nursery.is_possible() and not self.starter,
                 ).close()
         except StartFailed as error:
             if isinstance(error.__cause__, OSError):  # a full disk: it says so already
@@ -651,8 +654,6 @@ def _resize(fd: int, rows: int, cols: int) -> None:
 
 
 def _kill_and_wait(pid: int, *, keeps_shell: bool) -> None:
-    import select
-
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -661,9 +662,9 @@ def _kill_and_wait(pid: int, *, keeps_shell: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
             # A keeper of a shell then kills all and ends; killed itself, it would first hang up the terminal.
             signal.pidfd_send_signal(handle, signal.SIGTERM)
-            if not (keeps_shell and select.select([handle], [], [], _END_S)[0]):
+            if not (keeps_shell and nursery.is_readable(handle, _END_S)):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-        select.select([handle], [], [], 30.0)
+        nursery.is_readable(handle, 30.0)
     finally:
         os.close(handle)
 

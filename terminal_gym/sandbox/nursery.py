@@ -79,7 +79,7 @@ class Born:
                     os.kill(self.pid, signal.SIGKILL)
 
     def _look(self, wait_s: float) -> int | None:
-        if self.returncode is None and select.select([self._told], [], [], wait_s)[0]:
+        if self.returncode is None and is_readable(self._told.fileno(), wait_s):
             with self._mutex:
                 if self.returncode is None:
                     said = self._told.recv(1000)
@@ -113,10 +113,10 @@ class Keeper:
         if self._handle < 0:
             return
         self._told.close()
-        if not select.select([self._handle], [], [], _END_S)[0]:
+        if not is_readable(self._handle, _END_S):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            select.select([self._handle], [], [])
+            is_readable(self._handle, None)
         os.close(self._handle)
         self._handle = -1
 
@@ -160,7 +160,7 @@ class Nursery:
                 return Keeper(*_ask(self._socket, self._mutex, want, [here.fileno()], timeout_s=timeout_s))
             except OSError as error:
                 why = f"{error}. {self._last_words()}".rstrip()
-                raise StartFailed(f"the sandbox's file system cannot be mounted: {why}") from error
+                raise StartFailed(f"the sandbox's file system cannot be mounted: {why}") from None
 
     def _last_words(self) -> str:
         if self.is_alive():
@@ -210,6 +210,13 @@ def _ask(
         ours.close()
         raise
     return ours, pid
+
+
+def is_readable(fd: int, wait_s: float | None) -> bool:
+    """Wait until it is; for a descriptor of a process that is when it has ended."""
+    waiting = select.poll()  # `select` knows no descriptor above 1,023
+    waiting.register(fd, select.POLLIN)
+    return bool(waiting.poll(None if wait_s is None else wait_s * 1000))
 
 
 _mutex = threading.Lock()
