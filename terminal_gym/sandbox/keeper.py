@@ -236,7 +236,7 @@ class _Plan:
     def fstab(self) -> str:
         """Return the mounts in the words of fstab(5)."""
         rows = [f"tgym {_escaped(at)} overlay {_escaped(options)} 0 0" for at, options in self.overlays]
-        rows += [f"{path} {_escaped(f'{self.base}/r{path}')} none rbind 0 0" for path in self.rootfs.bound]
+        rows += [f"{path} {_escaped(f'{self.base}/r{path}')} none rbind,ro 0 0" for path in self.rootfs.bound]
         return "\n".join([*rows, ""])
 
 

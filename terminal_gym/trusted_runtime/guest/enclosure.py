@@ -53,11 +53,7 @@ def enclose(walls: dict[str, Any]) -> None:
     _mount(None, "/", None, _REC | _PRIVATE)
     _mount(root, root, None, _BIND | _REC)
     os.chdir(root)
-    attributes = struct.pack("<QQQQ", _NOSUID | _NODEV, 0, 0, 0)
-    _check(
-        _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b".", _AT_RECURSIVE, attributes, len(attributes)),
-        "mount_setattr",
-    )
+    _set_attributes(".", _NOSUID | _NODEV)
     for name in ("proc", "dev", "tg"):
         _make_folder(name)
     _make_proc(walls["read_only"], walls["hidden"])
@@ -77,7 +73,7 @@ def mount_root(want: dict[str, Any]) -> None:
     Args:
         want: base (where all of it lies; a tmpfs of size_mb, or, for None, the folder itself), copy (a command to run
             first, or []), folders to make, files (path → contents) to write, cwd for relative names in options,
-            mounts ([source, target, kind, options]; kind "" for a recursive bind).
+            mounts ([source, target, kind, options]; kind "" for a folder to be shown, read-only).
 
     Raises:
         OSError: The kernel, or what copies, refused; the message says what.
@@ -95,6 +91,8 @@ def mount_root(want: dict[str, Any]) -> None:
     os.chdir(want["cwd"])
     for source, target, kind, options in want["mounts"]:
         _mount(source, target, kind or None, 0 if kind else _BIND | _REC, options)
+        if not kind:
+            _set_attributes(target, _RDONLY)
     os.chdir("/")
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
 
@@ -172,6 +170,15 @@ def _bring_up(interface: bytes) -> None:
 
 def _sethostname(name: bytes) -> None:
     _check(_libc.sethostname(name, len(name)), "sethostname")
+
+
+def _set_attributes(path: str, flags: int) -> None:
+    """Set mount flags that have the same number as attributes, on a mount and on all below it."""
+    wanted = struct.pack("<QQQQ", flags, 0, 0, 0)
+    done = _libc.syscall(
+        _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, wanted, ctypes.c_size_t(len(wanted))
+    )
+    _check(done, f"mount_setattr of {path}")
 
 
 def _bind(source: str, target: str, flags: int) -> None:

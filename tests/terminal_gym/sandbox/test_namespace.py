@@ -196,6 +196,33 @@ def test_calls_that_reach_past_the_sandbox_are_refused(
             assert " ".join(told.split()[-9:]) == "True True True True True True True 0 0", (run_by, told)
 
 
+@pytest.mark.parametrize("by_nursery", [True, False])
+def test_folders_that_are_shown_as_they_are_cannot_be_written_to(
+    runtime: Namespace, tmp_path: Path, by_nursery: bool
+) -> None:
+    if by_nursery and not nursery.is_possible():
+        pytest.skip("no nursery: not root, or an old kernel")
+    shown, layer = tmp_path / "shown", tmp_path / "layer"
+    shown.mkdir()
+    (shown / "file").write_text("ours")
+    (layer / str(shown).lstrip("/")).mkdir(parents=True)
+    folder = tmp_path / "held"
+    folder.mkdir()
+    rootfs = keeper.Rootfs((layer,), bound=(shown,))
+    with contextlib.closing(keeper.Keeper(folder, rootfs, size_mb=8, by_nursery=by_nursery)) as held:
+        inside = f"{held.base}/r{shown}"
+        write = [
+            *held.enter(),
+            "sh",
+            "-c",
+            f"cat {inside}/file && ! echo theirs >{inside}/file && touch {inside}/new",
+        ]
+        ran = subprocess.run(write, capture_output=True, text=True, check=False)
+    assert (ran.returncode != 0, ran.stdout) == (True, "ours")
+    assert ran.stderr.count("Read-only file system") == 2
+    assert [path.name for path in shown.iterdir()] == ["file"]
+
+
 def test_bubblewrap_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whoever trusts its walls more than ours; the name in every record says so."""
     with contextlib.closing(open_runtime("namespace:bubblewrap", store=tmp_path)) as asked:
