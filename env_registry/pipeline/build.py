@@ -26,7 +26,7 @@ from typing import Any
 from env_registry.pipeline.bounded import PATH, Tried, Watch, add_file, certificates, limits, ran, variables
 from env_registry.pipeline.collect import slug
 from env_registry.pipeline.follow import Follower
-from env_registry.pipeline.images import Images, added_bytes, write_recipe
+from env_registry.pipeline.images import Images, added_bytes, write_recipe, write_toolchain
 from env_registry.pipeline.layer import plain
 from env_registry.pipeline.own_dockerfile import own_dockerfile, read_stages
 from env_registry.pipeline.plan import Plan, plan_for, recipe, toolchain
@@ -111,8 +111,7 @@ class Builder:
         more = hashlib.sha256(" ".join(plan.packages).encode()).hexdigest()[:8] if plan.packages else ""
         folder = self._settings.work / "toolchains" / (f"{plan.system}-{more}" if more else plan.system)
         with self._mutex:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "Dockerfile").write_text(text, "utf-8")
+            write_toolchain(folder, text)
             made = built_image(folder, "Dockerfile", slug=f"toolchain-{folder.name}")
             return self._runtime.build(made).name
 

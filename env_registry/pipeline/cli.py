@@ -19,6 +19,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 Config = Annotated[Path, typer.Option(help="The settings, a YAML file; see docs/pipeline.md.")]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS", help="A Ray cluster that builds and proves: ray://HOST:PORT, HOST:PORT, or auto."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing of single items.")]
 
 
@@ -28,12 +34,12 @@ def pipeline() -> None:
 
 
 @app.command("run")
-def run_(config: Config, quiet: Quiet = False) -> None:
+def run_(config: Config, cluster: Cluster = "", quiet: Quiet = False) -> None:
     """Run every stage; what was decided before is not decided again.
 
     Exit codes: 0 done, 3 some items have no row because the machine failed: run it again.
     """
-    _run(config, STAGES, quiet)
+    _run(config, STAGES, quiet, cluster)
 
 
 @app.command()
@@ -49,9 +55,9 @@ def score(config: Config, quiet: Quiet = False) -> None:
 
 
 @app.command()
-def build(config: Config, quiet: Quiet = False) -> None:
+def build(config: Config, cluster: Cluster = "", quiet: Quiet = False) -> None:
     """Build images in sandboxes."""
-    _run(config, ["build"], quiet)
+    _run(config, ["build"], quiet, cluster)
 
 
 @app.command()
@@ -61,9 +67,9 @@ def generate(config: Config, quiet: Quiet = False) -> None:
 
 
 @app.command()
-def accept(config: Config, quiet: Quiet = False) -> None:
+def accept(config: Config, cluster: Cluster = "", quiet: Quiet = False) -> None:
     """Prove instances: oracle, no-op, partial, redundant tests, cheats, leaks."""
-    _run(config, ["accept"], quiet)
+    _run(config, ["accept"], quiet, cluster)
 
 
 @app.command("swap")
@@ -139,10 +145,16 @@ def publish_(
     show(f"{publish(read_settings(config), out, grounded=grounded, runs=played or ())} instances: {out}")
 
 
-def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool) -> None:
+def _run(config: Path, stages: list[str] | tuple[str, ...], quiet: bool, cluster: str = "") -> None:
     settings: Settings = read_settings(config)
 
-    told: list[Told] = run(settings, stages, progress=lambda stage, row: None if quiet else _tell(stage, row))
+    told: list[Told] = run(
+        settings,
+        stages,
+        cluster=cluster,
+        progress=lambda stage, row: None if quiet else _tell(stage, row),
+        told=say,
+    )
     for one in told:
         show(shown(one))
     spent = sum((one.spent for one in told), Spent())

@@ -9,6 +9,7 @@ Dropped is the least recently used (terminal_gym/rollout/images.py), never one t
 from __future__ import annotations
 
 import json
+import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,16 @@ def write_recipe(
     lines += ["ADD app.tar /", "WORKDIR /app"]
     (folder / "Dockerfile").write_text("\n".join(lines) + "\n", "utf-8")
     return built_image(folder, "Dockerfile", slug=f"repo-{name}")
+
+
+def write_toolchain(folder: Path, text: str) -> None:
+    """Write the Dockerfile of a toolchain, whole at once: other nodes may read it meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, new = folder / "Dockerfile", folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.new")
+    if path.is_file() and path.read_text("utf-8") == text:
+        return
+    new.write_text(text, "utf-8")
+    new.replace(path)
 
 
 def _holds_something(layer: Path) -> bool:
@@ -135,7 +146,7 @@ class Images:
                 return
             except ImageMissing:
                 continue
-        for folder in sorted((self._settings.work / "toolchains").glob("*")):
+        for folder in sorted((self._settings.work / "toolchains").glob("*/")):
             made = built_image(folder, "Dockerfile", slug=f"toolchain-{folder.name}")
             if made.name == base:
                 self._runtime.build(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,21 +22,55 @@ Progress = Callable[[str, Row], None]
 
 
 def run(
-    settings: Settings, stages: Sequence[str] = STAGES, *, progress: Progress = lambda stage, row: None
+    settings: Settings,
+    stages: Sequence[str] = STAGES,
+    *,
+    cluster: str = "",
+    progress: Progress = lambda stage, row: None,
+    told: Callable[[str], None] = lambda text: None,
 ) -> list[Told]:
     """Run these stages in the pipeline's order; returns what each did.
+
+    Args:
+        settings: Of the pipeline.
+        stages: Some of STAGES.
+        cluster: A Ray cluster that builds and proves (see cluster.py); "": this machine does.
+        progress: Told of each row once it is on the disk.
+        told: Told of nodes that are gone.
 
     Raises:
         RunBusy: Another process works on the same folder.
         StoreError: A table cannot be read or written.
-        RuntimeUnavailable: A stage needs sandboxes, and there are none.
+        RuntimeUnavailable: A stage needs sandboxes, and there are none; or there is no such cluster.
     """
     with locked(settings.work):
-        return [
-            _STAGES[stage](settings, lambda row, stage=stage: progress(stage, row))  # type: ignore[misc]
-            for stage in STAGES
-            if stage in stages
-        ]
+        done = []
+        for stage in STAGES:
+            if stage not in stages:
+                continue
+
+            def tell(row: Row, stage: str = stage) -> None:
+                progress(stage, row)
+
+            if cluster and stage in WORKERS:
+                done.append(_on_cluster(settings, stage, cluster, tell, told))
+            else:
+                done.append(_STAGES[stage](settings, tell))
+        return done
+
+
+def _on_cluster(
+    settings: Settings,
+    stage: str,
+    address: str,
+    progress: Callable[[Row], None],
+    told: Callable[[str], None],
+) -> Told:
+    from env_registry.pipeline.cluster import crew
+
+    table, items = Table(settings.work, stage), _kept(settings, STAGES[STAGES.index(stage) - 1])
+    with crew(address, settings, stage, told=told) as (work, parallel):
+        return run_stage(table, items, work, parallel=parallel, progress=progress)
 
 
 def _collect(settings: Settings, progress: Callable[[Row], None]) -> Told:
@@ -58,15 +92,20 @@ def _score(settings: Settings, progress: Callable[[Row], None]) -> Told:
 
 
 def _build(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    table = Table(settings.work, "build")
+    with _builder(settings) as work:
+        return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
+
+
+@contextmanager
+def _builder(settings: Settings) -> Iterator[Callable[[Row], Mapping[str, Any]]]:
     from env_registry.pipeline.build import Builder
     from env_registry.pipeline.models import metered, opened_model
     from env_registry.pipeline.repair import model_repair
 
-    table = Table(settings.work, "build")
     asked = settings.build if settings.build.repair_rounds else replace(settings.build, model="")
     with opened(settings) as runtime, opened_model(asked) as model, held(settings, runtime) as images:
-        work = metered(Builder(settings, runtime, model_repair(model), images=images), model)
-        return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
+        yield metered(Builder(settings, runtime, model_repair(model), images=images), model)
 
 
 def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
@@ -81,17 +120,22 @@ def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
 
 
 def _accept(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    table = Table(settings.work, "accept")
+    with _acceptor(settings) as work:
+        items = _kept(settings, "generate")
+        return run_stage(table, items, work, parallel=settings.parallel, progress=progress)
+
+
+@contextmanager
+def _acceptor(settings: Settings) -> Iterator[Callable[[Row], Mapping[str, Any]]]:
     from env_registry.pipeline.accept import Acceptor
 
     with opened(settings) as runtime, held(settings, runtime) as images:
-        work = Acceptor(settings, runtime, images=images)
-        items = _kept(settings, "generate")
-        return run_stage(
-            Table(settings.work, "accept"), items, work, parallel=settings.parallel, progress=progress
-        )
+        yield Acceptor(settings, runtime, images=images)
 
 
 _STAGES = {"collect": _collect, "score": _score, "build": _build, "generate": _generate, "accept": _accept}
+WORKERS = {"build": _builder, "accept": _acceptor}  # what does one item; these stages go onto a cluster
 
 
 def _kept(settings: Settings, stage: str) -> list[tuple[str, Row]]:

@@ -45,10 +45,7 @@ def nodes(address: str, *, runtime: str = "auto", settings: Mapping[str, str] | 
     Raises:
         BadSetting: The `ray` package is missing.
     """
-    try:
-        import ray  # noqa: F401
-    except ImportError as error:
-        raise BadSetting("The package 'ray' is missing. pip install 'terminal-gym[ray]'") from error
+    needs_ray()
 
     def lent(job: Job, left: Sequence[Attempt], bounds: Bounds) -> AbstractContextManager[Sequence[Place]]:
         return _lent(address, job, left, bounds, runtime=runtime, settings=dict(settings or {}))
@@ -65,6 +62,35 @@ def _lent(
     Raises:
         RuntimeUnavailable: There is no cluster, or no node of it can start sandboxes.
     """
+    found: list[Node] = []
+    with connected(address) as entries:
+        try:
+            work = (asdict(job), [asdict(attempt) for attempt in left], asdict(bounds), runtime, settings)
+            found = [Node(entry, work, bounds) for entry in entries]
+            refused = _first_errors(found)
+            if len(refused) == len(found):
+                raise RuntimeUnavailable(f"No node of the cluster at {address!r} can play: {refused[0]}")
+            yield [node for node in found if node.is_ready]
+        finally:
+            for node in found:
+                node.end()
+
+
+def needs_ray() -> None:
+    """Raise BadSetting where the package is missing."""
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise BadSetting("The package 'ray' is missing. pip install 'terminal-gym[ray]'") from error
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[list[Mapping[str, Any]]]:
+    """Connect to a cluster, unless this process is; lends what Ray says of each node that is alive.
+
+    Raises:
+        RuntimeUnavailable: There is no cluster.
+    """
     import ray
 
     connects = not ray.is_initialized()
@@ -77,17 +103,9 @@ def _lent(
             raise RuntimeUnavailable(
                 f"No Ray cluster at {address!r}: {str(error)[:300]} {_ADVICE}"
             ) from error
-    found: list[Node] = []
     try:
-        work = (asdict(job), [asdict(attempt) for attempt in left], asdict(bounds), runtime, settings)
-        found = [Node(entry, work, bounds) for entry in ray.nodes() if entry["Alive"]]
-        refused = _first_errors(found)
-        if len(refused) == len(found):
-            raise RuntimeUnavailable(f"No node of the cluster at {address!r} can play: {refused[0]}")
-        yield [node for node in found if node.is_ready]
+        yield [entry for entry in ray.nodes() if entry["Alive"]]
     finally:
-        for node in found:
-            node.end()
         if connects:
             ray.shutdown()
 
@@ -121,7 +139,7 @@ class Node:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self.name = f"{entry['NodeManagerHostname']}/{entry['NodeID'][:8]}"
+        self.name = name_of(entry)
         self.runtime = ""
         self.is_ready = False
         self._id, self._mending = entry["NodeID"], threading.Lock()
@@ -210,17 +228,23 @@ class Node:
             raise RuntimeUnavailable(f"{self.name} gave no answer in {timeout_s:.0f} s") from error
         except (errors.RayError, ConnectionError) as error:
             kind_of_loss = SandboxLost if timeout_s is None else RuntimeUnavailable
-            raise kind_of_loss(f"{self.name} is gone: {_line(error)}") from error
+            raise kind_of_loss(f"{self.name} is gone: {first_line(error)}") from error
         if kind == "error":
-            raise _known(*told)
+            raise known_error(*told)
         return told
 
 
-def _line(error: BaseException) -> str:
+def name_of(entry: Mapping[str, Any]) -> str:
+    """Return what a node is called: its host, and the beginning of its id."""
+    return f"{entry['NodeManagerHostname']}/{entry['NodeID'][:8]}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error of Ray's says, without its trace."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _known(name: str, text: str) -> Exception:
+def known_error(name: str, text: str) -> Exception:
     """Return an error of ours by its name: the whole tree travels as name and text."""
     from terminal_gym import errors
 

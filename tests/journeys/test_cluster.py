@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kit.two_nodes import RayCluster
 
 from terminal_gym.errors import RuntimeUnavailable
 from terminal_gym.sandbox.base import open_runtime
@@ -29,28 +30,6 @@ def needs_namespace() -> None:
         pytest.skip(f"namespace: {error}")
     finally:
         runtime.close()
-
-
-class RayCluster:
-    """Two nodes in processes of their own; `kill` lets the second die."""
-
-    def __init__(self, log: Path) -> None:
-        command = [sys.executable, str(HERE / "kit/ray_cluster.py")]
-        pipe = subprocess.PIPE
-        with log.open("w") as stderr:
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True)
-        self.address = self._process.stdout.readline().strip()  # type: ignore[union-attr]
-        if not self.address:
-            self.close()
-            pytest.skip(f"Ray gave its nodes 30 s, three times, and none came up: {log.read_text()[-300:]}")
-
-    def kill(self) -> None:
-        self._process.stdin.write("kill\n")  # type: ignore[union-attr]
-        self._process.stdin.flush()  # type: ignore[union-attr]
-        assert self._process.stdout.readline() == "killed\n"  # type: ignore[union-attr]
-
-    def close(self) -> None:
-        self._process.communicate(timeout=60)
 
 
 @pytest.fixture
