@@ -123,9 +123,13 @@ class Acceptor:
             "digest",
         )
         cells = {name: instance.cells[name] for name in (*named, "split", "path")}
+        beside = {
+            name: instance.cells[name] for name in ("context", "context_licence") if name in instance.cells
+        }
         first = next(one for one in record.attempts if one.agent == ("nop" if weak else "oracle"))
         return {
             **cells,
+            **beside,
             "record": kept["record"],
             "task_hash": record.task_hash,
             "runtime": record.runtime,

@@ -4,7 +4,7 @@ WORK/tasks/<id>/         a task folder (docs/tasks.md) whose image is the reposi
 WORK/replies/<id>.txt    what a model said, as it said it
 
 Rejections of the templates: nothing-to-ask, repository-full, family-full. Of a model: bad-json, bad-field, ungrounded,
-near-copy, contaminated, refused, and those of checks.py. Of both: lint.
+context-unused, near-copy, contaminated, refused, and those of checks.py. Of both: lint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +25,7 @@ import yaml
 from env_registry.pipeline import prompts
 from env_registry.pipeline.checks import problems
 from env_registry.pipeline.collect import slug
+from env_registry.pipeline.context import FOLDER, Material, chosen, material
 from env_registry.pipeline.grounded import FAMILIES, UNGROUNDED, drawn, tests_of
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row, Table
@@ -85,6 +86,7 @@ class Generator:
         places = [settings.folder / place for place in settings.generate.benchmarks]
         self._benchmark: Benchmark | None = open_benchmarks(places) if places else None
         self._trees: dict[str, Tree] = {}
+        self._context = [row for row in Table(settings.work, "context").kept if row.key in settings.context]
 
     def items(self, images: Sequence[Row]) -> list[tuple[str, Wanted]]:
         """Return what is to be written for these images; each repository has the families in an order of its own."""
@@ -110,7 +112,8 @@ class Generator:
         self._told.append(_shingles(one.drawn.instruction))
         return {
             "repository": wanted.image.key,
-            "writer": prompts.version(self._prompt) if wanted.family == "model" else "template",
+            "writer": one.writer,
+            **one.context,
             "family": one.drawn.family,
             "domain": one.drawn.domain,
             "grounded": one.drawn.family not in UNGROUNDED,
@@ -135,7 +138,7 @@ class Generator:
         one = drawn(tree, wanted.family, seed=limits.seed + wanted.number)
         if one is None:
             raise Rejected("nothing-to-ask", wanted.family)
-        return _Written(one, *tests_of(one))
+        return _Written(one, *tests_of(one), "template", {})
 
     # ── by a model ──────────────────────────────────────────────────────────────────────────────
 
@@ -146,7 +149,10 @@ class Generator:
     def _by_model(self, wanted: Wanted, tree: Tree) -> _Written:
         assert self._model is not None
         cells = {"name": wanted.image.key, "language": str(wanted.image.cells["language"])}
+        row = chosen(self._context, wanted.image.key, wanted.number)
+        beside = material(self._settings.work, row) if row is not None else None
         asked = prompts.filled(self._prompt, **cells, listing=_listing(tree), texts=_texts(tree))
+        asked = f"{beside.asked}\n{asked}" if beside else asked
         try:
             said = self._model.complete([Message("user", asked)]).message.content
         except (ContextFull, ModelRefused) as error:
@@ -157,16 +163,29 @@ class Generator:
         reply = read_reply(said, solutions=self._settings.generate.solutions)
         for reason, found in problems(reply["tests"], reply["outputs"]):
             raise Rejected(reason, found)
-        known = {f"/app/{path}" for path in (*tree.texts, *tree.others)}
-        if missing := [path for path in reply["inputs"] if path not in known]:
-            raise Rejected("ungrounded", f"{missing[0]} is not in the image")
+        self._check_inputs(reply["inputs"], tree, beside)
         self._check_instruction(reply)
         names = re.findall(r"^def (test\w*)", reply["tests"], re.M)
         one = Drawn(
             "model", reply["instruction"].strip(), dict.fromkeys(reply["outputs"], ""), reply.get("solution", ""),
             reply.get("partial", ""), tuple(reply["inputs"]), difficulty=reply["difficulty"],
         )  # fmt: skip
-        return _Written(one, reply["tests"], names)
+        writer = prompts.version(self._prompt)
+        if beside is None:
+            return _Written(one, reply["tests"], names, writer, {})
+        one = replace(one, domain=beside.domain, files=beside.files)
+        told = {"context": beside.name, "context_licence": beside.licence}
+        return _Written(one, reply["tests"], names, f"{writer}+{beside.version}", told)
+
+    def _check_inputs(self, inputs: Sequence[str], tree: Tree, beside: Material | None) -> None:
+        known = {f"/app/{path}" for path in (*tree.texts, *tree.others)}
+        laid = {f"/app/{path}" for path in beside.files} if beside else set()
+        if missing := [path for path in inputs if path not in known | laid]:
+            raise Rejected("ungrounded", f"{missing[0]} is not in the image")
+        if known.isdisjoint(inputs):
+            raise Rejected("ungrounded", "no file of the repository is among the inputs")
+        if laid and laid.isdisjoint(inputs):
+            raise Rejected("context-unused", f"no file of {FOLDER} is among the inputs")
 
     def _check_instruction(self, reply: Mapping[str, Any]) -> None:
         text = reply["instruction"]
@@ -194,6 +213,8 @@ class _Written:
     drawn: Drawn
     tests: str
     names: list[str]
+    writer: str  # "template", or the version of what a model was asked with
+    context: Mapping[str, str]  # cells about the material beside the repository, where there was any
 
 
 def read_reply(said: str, *, solutions: bool = True) -> dict[str, Any]:

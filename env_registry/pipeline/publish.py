@@ -84,13 +84,21 @@ def _published(settings: Settings, row: Row, licences: Mapping[str, str], out: P
         "difficulty": task.metadata.get("difficulty", "unknown"),
         "mode": task.validator.mode,
         "hash": task.content_hash(),
-        "licence": licences[str(row.cells["repository"])],
+        "licence": _licence(
+            licences[str(row.cells["repository"])], str(row.cells.get("context_licence", ""))
+        ),
+        "context": row.cells.get("context"),
         "valid": "reference" if task.solution is not None else "weak",
         **{
             name: row.cells[name]
             for name in ("repository", "language", "family", "split", "image", "digest", "score")
         },
     }
+
+
+def _licence(repository: str, context: str) -> str:
+    """Of all that is in an instance's image."""
+    return repository if context in ("", repository) else f"{repository} AND {context}"
 
 
 def _pinned(out: Path, row: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

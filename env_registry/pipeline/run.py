@@ -52,6 +52,8 @@ def run(
             def tell(row: Row, stage: str = stage) -> None:
                 progress(stage, row)
 
+            if stage == "collect" and settings.context:
+                done.append(_context(settings, lambda row: progress("context", row)))
             if cluster and stage in WORKERS:
                 done.append(_on_cluster(settings, stage, cluster, tell, told))
             else:
@@ -81,6 +83,13 @@ def _collect(settings: Settings, progress: Callable[[Row], None]) -> Told:
     return run_stage(
         table, [(one, one) for one in settings.sources], work, parallel=settings.parallel, progress=progress
     )
+
+
+def _context(settings: Settings, progress: Callable[[Row], None]) -> Told:
+    from env_registry.pipeline.context import ContextCollector
+
+    table, items = Table(settings.work, "context"), [(name, name) for name in settings.context]
+    return run_stage(table, items, ContextCollector(settings), parallel=settings.parallel, progress=progress)
 
 
 def _score(settings: Settings, progress: Callable[[Row], None]) -> Told:

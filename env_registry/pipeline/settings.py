@@ -4,6 +4,7 @@ work: pipeline                 folder of tables and sources; relative to the fil
 sources: [pypi:six, npm:left-pad, debian:hello, git:URL, path:./project]
 lists: [projects.txt]          more of them, one a line, `#` begins a comment
 dumps: [search.json]           more of them, with their stars: answers of GitHub's search (dumps.py)
+context: {NAME: {source, domain, licence, use}}     what instances are written from beside repositories (context.py)
 parallel: 2                    items at once in each stage
 collect: {…}  score: {…}  build: {…}  generate: {…}  accept: {…}  rate: {…}
                                as below
@@ -11,6 +12,7 @@ collect: {…}  score: {…}  build: {…}  generate: {…}  accept: {…}  rate
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -124,6 +126,19 @@ class Accept:
 
 
 @dataclass(frozen=True)
+class Context:
+    """One item that instances are written from, beside a repository."""
+
+    source: str
+    """As a source of repositories; path: and url: may name one text file as well."""
+    domain: str
+    licence: str = ""
+    """SPDX id; "": the one that is found in it."""
+    use: str = "files"
+    """files: laid into the image, and needed by the task; reference: shown to the model alone."""
+
+
+@dataclass(frozen=True)
 class Rate:
     """Who rates accepted instances (`tgym pipeline rate`)."""
 
@@ -149,6 +164,8 @@ class Settings:
     generate: Generate = field(default_factory=Generate)
     accept: Accept = field(default_factory=Accept)
     rate: Rate = field(default_factory=Rate)
+    context: Mapping[str, Context] = field(default_factory=dict)
+    """By name, which is also that of its folder in an image."""
 
 
 Kind = TypeVar("Kind", Collect, Score, Build, Generate, Accept, Rate)
@@ -164,6 +181,7 @@ _KEYS = (
     "generate",
     "accept",
     "rate",
+    "context",
 )
 _MAY_BE_0 = ("repair_rounds", "images_mb", "per_repository", "per_family", "seed")
 
@@ -198,6 +216,7 @@ def read_settings(path: Path) -> Settings:
         _part(top, "generate", Generate),
         _part(top, "accept", Accept),
         _part(top, "rate", Rate),
+        _context(top),
     )
     if not 1 <= settings.collect.size_mb <= 64:
         raise BadSetting(f"{path}: collect.size_mb is {settings.collect.size_mb}; it must be 1 to 64.")
@@ -214,6 +233,22 @@ def _part(top: Block, name: str, kind: type[Kind]) -> Kind:
     defaults = kind()
     given = {key: _value(block, key, getattr(defaults, key)) for key in block.values}
     return kind(**given)
+
+
+def _context(top: Block) -> dict[str, Context]:
+    items = top.block("context")
+    found: dict[str, Context] = {}
+    for name in items.values if items else ():
+        block = cast(Block, items).block(name)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or block is None:
+            raise cast(Block, items).wrong(
+                name, f"{name!r} is no item", "Write e.g. notes: {source: path:notes.md, …}."
+            )
+        block.refuse_unknown([one.name for one in fields(Context)])
+        use = block.choice("use", ("files", "reference"), "files")
+        licence = block.text("licence", "none") if block.values.get("licence") else ""
+        found[name] = Context(block.text("source"), block.text("domain"), licence, use)
+    return found
 
 
 def _value(block: Block, key: str, default: Any) -> Any:

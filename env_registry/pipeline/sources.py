@@ -4,7 +4,8 @@
     npm:NAME        the tarball that `npm pack` fetches
     debian:NAME     the upstream archive of a source package, from the archives that apt is configured with
     git:URL         the newest commit, shallow, without submodules
-    path:FOLDER     a folder, or an archive
+    path:FOLDER     a folder, an archive, or one text file
+    url:ADDRESS     one file, or an archive
 
 No step runs anything of the project: no setup.py, no npm scripts, no git hooks or filters.
 """
@@ -26,7 +27,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from env_registry.pipeline.stage import Rejected
 from terminal_gym.errors import BadSetting, SandboxError, UnknownName
@@ -219,7 +220,8 @@ def _git(source: Source) -> Fetched:
 def _path(source: Source) -> Fetched:
     path = (source.folder / source.name).expanduser()
     if path.is_file():
-        return _read(path, source)
+        read = _read(path, source)
+        return _whole(path.name, read.data) if _is_text(read.data) else read
     if not path.is_dir():
         raise Rejected("unfetchable", f"{path} is neither a folder nor a file")
     made, size = io.BytesIO(), 0
@@ -274,4 +276,41 @@ def _read(path: Path, source: Source) -> Fetched:
     return Fetched(path.read_bytes(), path.name)
 
 
-_KINDS: Mapping[str, Fetch] = {"pypi": _pypi, "npm": _npm, "debian": _debian, "git": _git, "path": _path}
+def _url(source: Source) -> Fetched:
+    address = urllib.parse.urlsplit(source.name)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise Rejected("unfetchable", f"{source.name!r} is no address of the web")
+    data = _download(source.name, source)
+    if len(data) > source.limit_bytes:
+        raise Rejected("too-large", f"more than {source.limit_bytes} bytes")
+    return _whole(PurePosixPath(address.path).name or "page.txt", data)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
+def _whole(name: str, data: bytes) -> Fetched:
+    """An archive as it is; any other file as an archive of that file alone."""
+    if data.startswith(_ARCHIVES) or data[257:262] == b"ustar":
+        return Fetched(data, name)
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", errors="surrogateescape") as tar:
+        entry = tarfile.TarInfo(f"src/{name}")
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
+    return Fetched(made.getvalue(), name)
+
+
+_ARCHIVES = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+_KINDS: Mapping[str, Fetch] = {
+    "pypi": _pypi,
+    "npm": _npm,
+    "debian": _debian,
+    "git": _git,
+    "path": _path,
+    "url": _url,
+}
