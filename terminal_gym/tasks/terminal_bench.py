@@ -33,7 +33,7 @@ from terminal_gym.tasks.task import MODES, NAME, Limits, Task, TaskRef, Validato
 # Never part of a build context: what judges, what solves, and what only a harness reads.
 EXCLUDE = (
     "tests", "solution*", "partial*", "run-tests.sh", "task.yaml", "docker-compose.y*ml",
-    "item_info.json", "validity.json", ".git",
+    "item_info.json", "validity.json", "acceptance.json", ".git",
 )  # fmt: skip
 DIFFICULTIES = ("easy", "medium", "hard", "unknown")
 OURS = (

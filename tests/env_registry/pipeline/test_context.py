@@ -21,6 +21,7 @@ from env_registry.pipeline.settings import Collect, Context, Generate, Settings,
 from env_registry.pipeline.stage import Rejected, Row, Table
 from env_registry.pipeline.swap import swap, swapped
 from terminal_gym.errors import BadTaskFormat
+from terminal_gym.tasks.catalogue import read_folder
 
 OUT = "/app/answer/known.txt"
 ADVICE = "part1.c\npart9.c\n"
@@ -155,6 +156,8 @@ def test_an_instance_that_needs_a_context_item(settings: Settings, tmp_path: Pat
     run(wanted, ["accept"])
     [kept] = Table(settings.work, "accept").rows.values()
     assert kept.kept, kept.detail
+    task = read_folder(settings.work / str(kept.cells["path"]))
+    assert task.content_hash() == kept.cells["task_hash"]  # what the gate wrote beside it is no part of it
     swap(wanted)
     assert swapped(settings.work)[0].own
     publish(wanted, tmp_path / "out")
