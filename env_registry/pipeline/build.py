@@ -32,7 +32,7 @@ from env_registry.pipeline.own_dockerfile import own_dockerfile, read_stages
 from env_registry.pipeline.plan import Plan, plan_for, recipe, toolchain
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row
-from terminal_gym.errors import OversizedArchive
+from terminal_gym.errors import BuildFailed, OversizedArchive, StartFailed
 from terminal_gym.sandbox.base import Runtime, Sandbox, SandboxSpec
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.tasks.terminal_bench import built_image
@@ -103,7 +103,10 @@ class Builder:
         return {**cells, **self._image(made), "dockerfile": text}
 
     def _base(self, plan: Plan) -> str:
-        """The toolchain image, made where it is missing; one at a time, for they share layers."""
+        """The toolchain image, made where it is missing; one at a time, for they share layers.
+
+        That it does not build is this machine's fault, not the repository's.
+        """
         own = self._settings.build.bases.get(plan.system)
         if own is not None:
             return own
@@ -113,7 +116,13 @@ class Builder:
         with self._mutex:
             write_toolchain(folder, text)
             made = built_image(folder, "Dockerfile", slug=f"toolchain-{folder.name}")
-            return self._runtime.build(made).name
+            try:
+                return self._runtime.build(made).name
+            except BuildFailed as error:
+                if plan.packages:  # that a model asked for
+                    raise Rejected("build-failed", f"{error} {error.log_tail[-800:]}") from error
+                found = f"the toolchain image of {plan.system} does not build: {error}"
+                raise StartFailed(f"{found} {error.log_tail[-300:]}") from error
 
     def _try(self, name: str, base: str, plan: Plan, folder: Path) -> Tried:
         wanted = self._settings.build

@@ -12,13 +12,13 @@ import json
 import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from env_registry.pipeline.collect import slug
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Row
-from terminal_gym.errors import ImageMissing
+from terminal_gym.errors import BuildFailed, ImageMissing, StartFailed
 from terminal_gym.rollout.images import ImageShelf
 from terminal_gym.sandbox.base import Image, Runtime
 from terminal_gym.sandbox.images import bases
@@ -122,8 +122,7 @@ class Images:
         """Lend a repository's image, made again where it is missing; it stays as long as somebody has it.
 
         Raises:
-            TaskError: Its recipe does not build.
-            SandboxError: The machine could not make it.
+            SandboxError: The machine could not make it; its recipe is ours.
         """
         with self.lend_recipe(self.recipe(repository, image)) as found:
             yield found
@@ -131,8 +130,14 @@ class Images:
     @contextmanager
     def lend_recipe(self, recipe: ImageRecipe) -> Iterator[Image]:
         """As `lend`, of a recipe that `write_recipe` wrote."""
-        self._have_toolchain(recipe)
-        with self._shelf.lend(recipe) as found:
+        with ExitStack() as stack:
+            try:
+                self._have_toolchain(recipe)
+                found = stack.enter_context(self._shelf.lend(recipe))
+            except BuildFailed as error:
+                raise StartFailed(
+                    f"{recipe.name} cannot be made again: {error} {error.log_tail[-300:]}"
+                ) from error
             yield found
 
     def _have_toolchain(self, recipe: ImageRecipe) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from kit.repositories import repository
 
+from env_registry.pipeline.collect import slug
 from env_registry.pipeline.images import Images
 from env_registry.pipeline.publish import publish
 from env_registry.pipeline.run import run
 from env_registry.pipeline.settings import Generate, Settings
 from env_registry.pipeline.stage import Table
-from terminal_gym.errors import ImageMissing
+from terminal_gym.errors import ImageMissing, StartFailed
 from terminal_gym.sandbox.base import Runtime
 
 pytestmark = pytest.mark.docker
@@ -69,3 +70,14 @@ def test_the_least_recently_used_goes_and_comes_back(
     publish(wanted, tmp_path / "out")
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     assert not any("image" in json.loads(line) for line in lines)  # made again, an image has another digest
+
+
+def test_a_recipe_of_ours_that_does_not_build_is_the_machines_fault(
+    settings: Settings, docker_runtime: Runtime, base: str
+) -> None:
+    folder = settings.work / "images" / slug("path:proj")
+    folder.mkdir(parents=True)
+    (folder / "Dockerfile").write_text(f"FROM {base}\nADD lost.tar /\n")
+    images = Images(settings, docker_runtime)
+    with pytest.raises(StartFailed, match="cannot be made again"), images.lend("path:proj", "tgym/none:1"):
+        pass
