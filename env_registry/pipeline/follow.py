@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import secrets
 import shlex
 import tarfile
@@ -43,7 +44,8 @@ from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.orders import ShellOrders
 
 _HELPER_S = 60.0  # for what we run ourselves in the sandbox
-_LISTED = "/tgym-build/owned"
+_LISTED, _ADDED = "/tgym-build/owned", "/tgym-build/added"
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class Follower:
         folder: The repository.
         name: Of the sandboxes.
         into: A file for the layer.
+
+    Raises:
+        Rejected: "dockerfile": its .dockerignore cannot be read.
     """
 
     def __init__(self, wanted: Build, runtime: Runtime, folder: Path, *, name: str, into: Path):
@@ -91,9 +96,12 @@ class Follower:
         self._ends = time.monotonic() + wanted.timeout_s
         self._log = bytearray()
         self._machines: dict[str, _Machine] = {}
-        recipe = ImageRecipe("", folder, NAME)
-        with tarfile.open(fileobj=io.BytesIO(context_tar(recipe)), errors="surrogateescape") as tar:
-            self._context = set(tar.getnames())
+        try:
+            recipe = ImageRecipe("", folder, NAME)
+            with tarfile.open(fileobj=io.BytesIO(context_tar(recipe)), errors="surrogateescape") as tar:
+                self._context = set(tar.getnames())
+        except (OSError, ValueError, re.error) as error:
+            raise Rejected("dockerfile", f".dockerignore cannot be read: {error}") from error
 
     def follow(self, stages: list[Stage]) -> Followed:
         """Return what came of it.
@@ -121,7 +129,10 @@ class Follower:
             machine = self._started(stage, stack)
             for step in stage.steps:
                 self._log += f"{NAME}:{step.line} {step.name} {step.text[:200]}\n".encode()
-                tried = self._carry_out(machine, step)
+                try:
+                    tried = self._carry_out(machine, step)
+                except ValueError as error:  # of a quote that is not closed
+                    tried = Tried("dockerfile", f"{step.name} cannot be read: {error}", b"")
                 self._log += tried.log
                 if tried.reason:
                     return Followed(
@@ -209,26 +220,24 @@ class Follower:
     # ── COPY and ADD ────────────────────────────────────────────────────────────────────────────
 
     def _copy(self, machine: _Machine, step: Instruction) -> Tried:
-        try:
-            options, words = words_of(step, machine.values)
-        except ValueError as error:
-            return Tried("dockerfile", str(error), b"")
+        options, words = words_of(step, machine.values)
         if len(words) < 2:
             return Tried("dockerfile", f"{step.name} needs a source and a destination", b"")
         target = posixpath.normpath(posixpath.join("/", machine.workdir, words[-1]))
         is_folder = words[-1].endswith(("/", "/.")) or words[-1] == "." or len(words) > 2
         is_folder = is_folder or not self._helper(machine, ["test", "-d", target]).reason
+        if step.name == "ADD" and "from" not in options:
+            archives = [word for word in words[:-1] if self._is_archive(word)]
+            words = [word for word in words if word not in archives]
+            for name in archives:
+                if (tried := self._unpacked(machine, name, target)).reason or len(words) == 1:
+                    return tried
         try:
             if "from" in options:
                 archive, folder = self._from(options["from"], words[:-1], target, is_folder=is_folder)
             else:
                 archive, folder = dockerfile.packed(
-                    self._folder,
-                    words[:-1],
-                    target,
-                    is_folder=is_folder,
-                    names=self._context,
-                    unpacks=step.name == "ADD",
+                    self._folder, words[:-1], target, is_folder=is_folder, names=self._context
                 )
             archive = dockerfile.with_mode(archive, options.get("chmod", ""))
         except FileNotFoundError as error:
@@ -244,6 +253,24 @@ class Follower:
             return made
         script = f"xargs -0 chown -h {shlex.quote(options['chown'])} < {_LISTED}"
         return self._helper(machine, ["/bin/sh", "-c", script])
+
+    def _is_archive(self, word: str) -> bool:
+        name = posixpath.normpath(f"/{word}").lstrip("/")
+        path = self._folder / name
+        if name not in self._context or path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(512)
+        return head.startswith(_COMPRESSED) or head[257:262] == b"ustar"
+
+    def _unpacked(self, machine: _Machine, word: str, target: str) -> Tried:
+        """Unpack an archive of the repository inside the sandbox: what it grows to is bounded there, and not here."""
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            add_file(tar, _ADDED.lstrip("/"), (self._folder / word.lstrip("/")).read_bytes())
+        machine.sandbox.write_archive(made.getvalue())
+        script = f'mkdir -p "$0" && tar -xf {_ADDED} -C "$0" && rm {_ADDED}'
+        return self._helper(machine, ["/bin/sh", "-c", script, target])
 
     def _from(self, name: str, paths: list[str], target: str, *, is_folder: bool) -> tuple[bytes, str]:
         """What stands in another stage or image, as `dockerfile.packed` returns it; nothing of it touches this host."""
@@ -262,7 +289,7 @@ class Follower:
                         folder = target  # a folder's content is copied, not itself
                         continue
                     within = rest or (posixpath.basename(inner) if is_folder else posixpath.basename(target))
-                    entry.name = within
+                    entry.name, entry.uid, entry.gid, entry.uname, entry.gname = within, 0, 0, "", ""
                     if entry.islnk():
                         entry.linkname = entry.linkname.partition("/")[2] or within
                     out.addfile(entry, body)

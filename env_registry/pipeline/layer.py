@@ -9,6 +9,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from terminal_gym.errors import OversizedArchive
 from terminal_gym.sandbox.base import Sandbox
@@ -20,6 +21,7 @@ _FEW, _DEEP = (
     16,
     3,
 )  # a folder this deep in which more than so many paths changed is read whole, whatever its size
+_PATHS = 200_000
 _SMALL = 1 << 20  # a folder up to this size is read whole, so that its owner and mode come too
 Tree = dict[str, "Tree"]
 
@@ -30,7 +32,9 @@ def written(sandbox: Sandbox, into: Path, *, limit_bytes: int) -> tuple[str, ...
     Raises:
         OversizedArchive: It is larger than that.
     """
-    changed = {path.lstrip("/") for path in sandbox.changed_paths()}
+    changed = {path.lstrip("/") for path in sandbox.changed_paths(limit=_PATHS)}
+    if len(changed) >= _PATHS:
+        raise OversizedArchive(f"{_PATHS} paths or more changed in {sandbox.name}")
     changed = {path for path in changed if path.split("/")[0] not in _NOT and path not in _NOT_FILES}
     tree: Tree = {}
     for path in sorted(changed):
@@ -43,10 +47,14 @@ def written(sandbox: Sandbox, into: Path, *, limit_bytes: int) -> tuple[str, ...
             for entry, body in _below(archive, parent):
                 if entry.name not in changed or entry.name in seen:
                     continue
+                if entry.islnk() and entry.linkname not in seen:  # to what stays out: a file of its own
+                    content = body.read() if body is not None else b""
+                    entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", len(content)
+                    body = io.BytesIO(content)
                 seen.add(entry.name)
                 if (total := total + entry.size) > limit_bytes:
                     raise OversizedArchive(f"more than {limit_bytes} bytes were written to {sandbox.name}")
-                out.addfile(entry, body)
+                out.addfile(entry, body if entry.isreg() else None)
     # A folder of which only the content was read is there, though not seen.
     kept = seen | {place.as_posix() for path in seen for place in PurePosixPath(path).parents}
     gone = changed - kept
@@ -75,7 +83,7 @@ def _count(tree: Tree) -> int:
     return sum(1 + _count(below) for below in tree.values())
 
 
-def _below(archive: bytes, parent: str) -> Iterator[tuple[tarfile.TarInfo, io.BufferedIOBase | None]]:
+def _below(archive: bytes, parent: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """The entries of a tar under the names that they have from the root on."""
     if not archive:
         return
@@ -86,14 +94,21 @@ def _below(archive: bytes, parent: str) -> Iterator[tuple[tarfile.TarInfo, io.Bu
                 continue
             if entry.islnk() and ".." in entry.linkname.split("/"):
                 continue
-            body = tar.extractfile(entry) if entry.isreg() else None
+            body = _content(tar, entry)
             entry.name = "/".join([*parent.split("/"), *parts]).lstrip("/")
             if entry.islnk():
                 entry.linkname = "/".join([*parent.split("/"), entry.linkname.strip("/")]).lstrip("/")
             entry.uname = entry.gname = ""
             entry.mtime = 0
             entry.pax_headers = {}
-            yield entry, body  # type: ignore[misc]
+            yield entry, body
+
+
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes] | None:
+    try:
+        return tar.extractfile(entry) if entry.isreg() or entry.islnk() else None
+    except KeyError:  # a hard link to what is not in this archive
+        return None
 
 
 def plain(archive: bytes) -> bytes:

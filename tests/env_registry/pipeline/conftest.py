@@ -63,7 +63,10 @@ def built() -> Callable[[Settings], Row]:
     """Runs the stages up to the build; returns the row of path:proj."""
 
     def up_to_build(settings: Settings) -> Row:
-        run(settings, ["collect", "score", "build"])
-        return Table(settings.work, "build").rows["path:proj"]
+        for _ in range(3):  # what a busy machine broke has no row, and comes again
+            run(settings, ["collect", "score", "build"])
+            if row := Table(settings.work, "build").rows.get("path:proj"):
+                return row
+        raise AssertionError("the machine breaks this build each time")
 
     return up_to_build

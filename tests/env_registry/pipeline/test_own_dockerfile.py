@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import secrets
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from kit.repositories import repository
 
+from env_registry.pipeline.follow import Follower
 from env_registry.pipeline.images import Images
 from env_registry.pipeline.own_dockerfile import own_dockerfile, read_stages
-from env_registry.pipeline.settings import Settings
+from env_registry.pipeline.settings import Build, Settings
 from env_registry.pipeline.stage import Rejected, Row
 from terminal_gym.sandbox.base import Runtime, SandboxSpec
 from terminal_gym.trusted_runtime.orders import ShellOrders
@@ -34,8 +38,10 @@ COPY --from=checked /src/all.c /usr/share/renamed.c
 COPY --from=1 /src/src /opt/parts/
 COPY --chown=1234:5678 README.md Makefile /opt/given/
 COPY src/part1.c ../Makefile /opt/
+ADD given.tar.gz README.md /opt/added/
 RUN echo $LEVEL > /opt/level && rm -r /etc/skel && mkdir /var/lib/own && chmod 750 /var/lib/own && \
     chown 77:77 /var/lib/own && echo own > /app-is-elsewhere
+RUN mkdir /opt/links && echo linked > /opt/links/a && ln /opt/links/a /opt/links/b && ln /opt/links/a /usr/share/c
 RUN ["sh", "-c", "mkdir -p /app/src && echo changed > /app/src/part2.c && echo $PLAIN > /app/made"]
 CMD ["nothing"]
 """
@@ -80,6 +86,13 @@ def test_only_stages_that_the_last_one_needs_are_followed(tmp_path: Path) -> Non
     assert [stage.base for stage in stages] == ["IMAGE", "made", "IMAGE"]
 
 
+def test_a_dockerignore_that_is_no_text(tmp_path: Path) -> None:
+    folder = write(tmp_path, "FROM a\n")
+    (folder / ".dockerignore").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(Rejected, match="dockerignore"):
+        Follower(Build(), cast(Runtime, None), folder, name="x", into=tmp_path / "layer.tar")
+
+
 def test_a_link_is_no_dockerfile(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("FROM a\n")
     (tmp_path / "Dockerfile").symlink_to("other")
@@ -91,6 +104,8 @@ def test_it_is_followed_and_leaves_an_image(
     settings: Settings, built: Callable[[Settings], Row], base: str, docker_runtime: Runtime, tmp_path: Path
 ) -> None:
     folder = write(tmp_path, TWO_STAGES.replace("IMAGE", base))
+    with tarfile.open(folder / "given.tar.gz", "w:gz") as tar:
+        tar.add(folder / "Makefile", "deep/inside")
     row = built(settings)
     assert row.kept, row.detail
     assert row.cells["system"] == "dockerfile"
@@ -113,9 +128,26 @@ def test_it_is_followed_and_leaves_an_image(
             assert says("test -e /etc/skel || echo gone") == "gone"
             assert says("ls /opt/parts | wc -l; test -s /usr/share/renamed.c && echo there") == "4\nthere"
             assert says("ls -d /src /tgym-build 2>/dev/null || echo none") == "none"
+            assert says("head -c4 /opt/added/deep/inside; ls /opt/added") == "all:README.md\ndeep"
+            assert says("cat /opt/links/a /opt/links/b /usr/share/c") == "linked\nlinked\nlinked"
             part = (folder / "src" / "part3.c").read_text().strip()
             assert says("cat /app/src/part3.c") == part  # the repository, where the Dockerfile left nothing
     assert (env["GREETING"], env["PLAIN"], image.workdir) == ('say "3" $5', "yes", "/app")
+
+
+def bomb(path: Path) -> None:
+    """An archive of some kilobytes that grows to 512 MiB."""
+    with tarfile.open(path, "w:gz") as tar:
+        entry = tarfile.TarInfo("zeros")
+        entry.size = 512 << 20
+        tar.addfile(entry, Zeros())
+
+
+class Zeros(io.RawIOBase):
+    """As many of them as are asked for."""
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(size)
 
 
 @pytest.mark.docker
@@ -129,6 +161,8 @@ def test_it_is_followed_and_leaves_an_image(
         ("RUN n=0; while n=$((n+1)); do head -c 8000000 /dev/zero > /$n; done", "disk-full"),
         ("RUN bomb() { bomb | bomb & }; bomb; sleep 60", "build-failed build-timeout"),
         ("RUN sleep 60", "build-timeout"),
+        ('ENV A="b', "dockerfile"),
+        ("ADD bomb.tar.gz /bomb", "disk-full build-failed"),
         ("FROM tgym-none.invalid/none:1", "base-image"),
         ("FROM scratch", "base-image"),
     ],
@@ -136,7 +170,9 @@ def test_it_is_followed_and_leaves_an_image(
 def test_a_hostile_or_broken_one_is_ended_and_named(
     settings: Settings, built: Callable[[Settings], Row], base: str, tmp_path: Path, body: str, reason: str
 ) -> None:
-    write(tmp_path, f"FROM {base}\n{body}\n")
+    folder = write(tmp_path, f"FROM {base}\n{body}\n")
+    if "bomb" in body and "ADD" in body:
+        bomb(folder / "bomb.tar.gz")
     row = built(replace(settings, build=replace(settings.build, timeout_s=5)))
     assert not row.kept
     assert row.reason in reason.split()
