@@ -31,7 +31,7 @@ def unpack(data: bytes, folder: Path, *, limit_bytes: int, limit_files: int) -> 
     """
     try:
         tar = _zip_as_tar(data, limit_bytes) if data[:4] == b"PK\3\4" else _inflated(data, limit_bytes)
-        plain = filtered([("/src", _renamed(tar, limit_files))])
+        plain = filtered([("/src", _renamed(tar, limit_bytes, limit_files))])
     except BadArtifact as error:
         raise Rejected("unsafe", str(error)) from error
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
@@ -86,13 +86,17 @@ def _zip_as_tar(data: bytes, limit: int) -> bytes:
     return made.getvalue()
 
 
-def _renamed(tar: bytes, limit_files: int) -> bytes:
+def _renamed(tar: bytes, limit_bytes: int, limit_files: int) -> bytes:
     """The same tar with `src` for its one top folder, or with everything below a `src`."""
     made = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:", errors="surrogateescape") as archive:
         entries = [entry for entry in archive if _parts(entry.name)]
         if len(entries) > limit_files:
             raise Rejected("too-many-files", f"{len(entries)} entries")
+        if (size := sum(entry.size for entry in entries if entry.isreg())) > limit_bytes * 4:
+            raise Rejected(
+                "too-large", f"{size} bytes when unpacked"
+            )  # sparse files are more than their archive
         tops = {_parts(entry.name)[0] for entry in entries}
         one_top = len(tops) == 1 and any(len(_parts(entry.name)) > 1 for entry in entries)
 

@@ -32,6 +32,7 @@ from terminal_gym.sandbox import keeper
 from terminal_gym.sandbox.base import Image
 
 HOST = "host"
+_LARGEST_FILE = 1 << 40  # bytes; of a sparse file, whose size is a claim
 _OVERLAID = ("usr", "etc", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _BOUND = ("nix", "gnu")  # whole distributions live there, read-only by design
 _FRESH = (
@@ -492,10 +493,7 @@ def _unpack_entry(
         path.mkdir(exist_ok=True)
         modes.append((path, entry.mode & 0o7777))
     elif entry.isfile():
-        source = tar.extractfile(entry)
-        assert source is not None
-        with path.open("xb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+        _write(tar, entry, path)
     elif entry.issym():
         path.symlink_to(entry.linkname)
     elif entry.islnk():
@@ -510,6 +508,24 @@ def _unpack_entry(
     if not entry.issym() and not entry.isdir():
         path.chmod(entry.mode & 0o7777)
     os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+
+
+def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
+    """Write a regular file; the holes of a sparse one stay holes, or a few bytes would fill the disk with zeros."""
+    source = tar.extractfile(entry)
+    assert source is not None
+    with path.open("xb") as target:
+        if not entry.issparse():
+            shutil.copyfileobj(source, target, 1 << 20)
+            return
+        if entry.size > _LARGEST_FILE:
+            raise BadArchive(f"{entry.name!r} says that it has {entry.size} bytes")
+        raw = cast(Any, source).raw  # the buffer would not seek in a stream; this does, forward
+        for offset, size in cast("list[tuple[int, int]]", entry.sparse):
+            target.seek(offset)
+            raw.seek(offset)
+            target.write(raw.read(size) or b"")
+        target.truncate(entry.size)
 
 
 def _inside(root: Path, name: str) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from kit.repositories import MIT, repository
+from kit.sparse import sparse_tar
 
 from env_registry.pipeline.collect import Collector, slug
 from env_registry.pipeline.facts import decoded, main_language, text_files
@@ -89,6 +90,7 @@ BAD_ARCHIVES = {
     ),  # type: ignore[func-returns-value]
     "twenty files": (tar_of(*((f"p/{n}", b"") for n in range(20))), "too-many-files"),
     "five megabytes of zeros": (tar_of(("p/zeros", bytes(5 << 20))), "too-large"),
+    "a terabyte that is a hole": (sparse_tar("p/zeros", 1 << 40, b"x"), "too-large"),
     "cut off": (tar_of(("p/a", b"x"))[:40], "unreadable"),
     "gzip's mark alone": (b"\x1f\x8bnot gzip at all", "unreadable"),
     "a zip's mark alone": (b"PK\3\4 nor a zip", "unreadable"),

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from kit.sparse import sparse_tar
 
 from terminal_gym.errors import ImageMissing
 from terminal_gym.sandbox import rootfs
@@ -122,6 +123,22 @@ def test_a_hostile_layer_writes_nothing_outside(store: Store, tmp_path: Path, en
         rootfs.load(store, docker_archive(tmp_path / "a.tar", layer(*entries)))
     assert not list(tmp_path.rglob("out"))
     assert sorted(path.name for path in store.layers.iterdir()) == []
+
+
+def test_the_holes_of_a_sparse_file_stay_holes(store: Store, tmp_path: Path) -> None:
+    """Two kilobytes that claim 64 GiB: written out as zeros they filled the disk of a machine."""
+    rootfs.load(store, docker_archive(tmp_path / "a.tar", sparse_tar("big", 64 << 30, b"begins")), "sparse")
+    (big,) = store.layers.glob("*/big")
+    with big.open("rb") as file:
+        assert file.read(8) == b"begins\0\0"
+    assert (big.stat().st_size, big.stat().st_blocks <= 16) == (64 << 30, True)
+
+
+def test_a_sparse_file_that_no_disk_holds_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(BadArchive, match="'big' says that it has 2251799813685248 bytes"):
+        rootfs.load(
+            store, docker_archive(tmp_path / "a.tar", sparse_tar("big", 1 << 51, b"begins")), "sparse"
+        )
 
 
 def test_devices_are_left_out_and_absolute_names_stay_inside(store: Store, tmp_path: Path) -> None:
