@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kit.replies import replies
+
 from terminal_gym.tasks.catalogue import Catalogue
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "pipeline"
@@ -46,3 +48,14 @@ def test_each_passes_on_its_own_image_and_on_no_other_that_was_tried() -> None:
         assert one["own"]
         assert one["elsewhere"] == []
         assert one["tried"] >= 90
+
+
+def test_replies_ended_on_real_images_as_they_were_written_to() -> None:
+    told = json.loads((RESULTS / "replies.json").read_text())["replies"]
+    wanted = {
+        one["project"]: one["reason"] for one in replies() if one["stage"] == "accept" or not one["reason"]
+    }
+    assert len(told) == len({one["project"] for one in told}) == 5
+    for one in told:
+        assert one["found"] == one["wanted"] == wanted[one["project"]]
+    assert {one["found"] for one in told} == {"", "invalid", "cheated", "noop-passes-a-test"}
