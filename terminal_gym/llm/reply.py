@@ -44,6 +44,10 @@ class Reply:
     action: Action | None
     complaint: str = ""
 
+    def __post_init__(self) -> None:
+        # It quotes the reply, in which JSON may have escaped half a character; it is sent, and stored.
+        object.__setattr__(self, "complaint", self.complaint.encode("utf-8", "backslashreplace").decode())
+
 
 def read(text: str, mode: ActionMode) -> Reply:
     """Return what `text` asks for in `mode`."""

@@ -133,8 +133,11 @@ class Run:
         try:
             with path.open("rb") as file:
                 for row in rows:
-                    file.seek(row.offset)
-                    yield from_json(Trajectory, gzip.decompress(_checked(path, row, file.read(row.length))))
+                    room = max(
+                        0, path.stat().st_size - row.offset
+                    )  # a row may claim more than there is to be read
+                    member = b"" if not room else os.pread(file.fileno(), min(row.length, room), row.offset)
+                    yield from_json(Trajectory, gzip.decompress(_checked(path, row, member)))
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
 

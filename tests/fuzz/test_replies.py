@@ -45,11 +45,15 @@ DOCUMENTS = st.builds(
     st.dictionaries(st.text(max_size=6), JSON, max_size=2),
 )
 
+HALF_A_CHARACTER = (
+    b'{"analysis": "a", "plan": "p", "commands": [{"keystrokes": "ls\\n", "du\xf9ation": 0.1}]}'
+)
 test_replies = fuzzed(
     mutated([DONE.encode(), XML.encode(), b"```json\n" + DONE.encode() + b"\n```"], WORDS_BYTES)
     | DOCUMENTS
     | st.binary(),
     examples=250,
+    known=[HALF_A_CHARACTER, HALF_A_CHARACTER.replace(b"\xf9", b"\\ud83d")],
 )(fuzz_targets.replies)
 test_bash_replies = fuzzed(
     mutated([FENCED, b'{"command": "ls"}'], [*WORDS_BYTES, b"```bash\n", b"```\n", b'{"command":'])

@@ -44,5 +44,6 @@ test_sealed_index = fuzzed(
         st.sampled_from(sorted(ROWS[0])), st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4), max_size=3
     ).map(_chained),
     examples=30,
+    known=[_chained({"length": 2**63 - 40}), _chained({"length": 10**11}), _chained({"offset": 2**70})],
 )(fuzz_targets.run_file(INDEX))  # fmt: skip
 test_settings = fuzzed(mutated([RUN[SETTINGS]], WORDS), examples=50)(fuzz_targets.run_file(SETTINGS))
