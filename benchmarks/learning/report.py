@@ -285,6 +285,10 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
         lines.append(
             f"- Its control, as many further steps without new data: {_said(difference(found['sft'], found['more']))}."
         )
+    if "rft" in found and set(found["rft"]) & set(found.get("more", {})):
+        rise = difference(found["more"], found["rft"])
+        clear = "" if rise[1] > 0 else ", which is NOT clear of zero"
+        lines.append(f"- RFT over its control: {_said(rise)}{clear}.")
     missing = [name for name in MODELS if name not in found]
     if missing:
         lines.append(f"- Not measured here: {', '.join(missing)}.")
@@ -347,7 +351,25 @@ def _left_out(results: Mapping[str, Any]) -> str:
             cells.append(f"{_mean([rate(tasks) for tasks in kept.values()]):.2f}" if kept else "")
         lines.append(f"| {name} | {len(seeds)} | {' | '.join(cells)} |")
     lines += ["", "pass@1 by domain of the held-out tasks; the diagonal is the domain that was left out."]
+    for name in [name for name in rows if name != "nothing" and set(rows[name]) & set(rows["nothing"])]:
+        families = {family for family, of in results["domains"].items() if of == name}
+        own, rest = (
+            difference(*(_where(rows[row], families, inside=inside) for row in ("nothing", name)))
+            for inside in (True, False)
+        )
+        lines += [
+            "",
+            f"- Without {name}: {name} changes by {_said(own)}, the other domains by {_said(rest)}.",
+        ]
     return "\n".join([title, "", *lines])
+
+
+def _where(seeds: Mapping[str, Tasks], families: set[str], *, inside: bool) -> dict[str, Tasks]:
+    """Return the tasks of these families, or of all others."""
+    return {
+        seed: {task: one for task, one in tasks.items() if (family_of(task) in families) == inside}
+        for seed, tasks in seeds.items()
+    }
 
 
 def _said(told: tuple[float, float, float]) -> str:

@@ -16,11 +16,17 @@ from terminal_gym.errors import BadSetting, UnknownName
 SIZES = {
     "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=200, chunks=(15, 15, 30)),
     "small": Settings(
-        families=("trail", "relay", "gate", "lock", "vault", "clerk"),
+        families=("trail", "relay", "vault", "clerk"),
+        lessons=50,
+        practice=40,
+        test=3,
         base_attempts=2,
         blind_attempts=2,
+        practice_attempts=1,
         practice_rounds=1,
-        rft_steps=100,
+        sft_steps=350,
+        rft_steps=60,
+        chunks=(25, 25),
     ),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,

@@ -19,6 +19,9 @@ SPLIT = (
 )  # of Qwen2
 HEADERS = [f"{BEGIN}{role}\n" for role in ("system", "user", "assistant")]  # nothing merges into them
 PHRASES = ["```bash\n", "\n```", "<submit>", "[exit code 0]\n"]
+PAIRS = [
+    f"{number:02d}" for number in range(100)
+]  # a number of four digits is two tokens: copied sooner, read faster
 TEMPLATE = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
@@ -41,7 +44,7 @@ def make_tokenizer(texts: Iterable[str], folder: Path, *, vocabulary: int = 1200
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     raw.train_from_iterator(texts, trainer)
-    raw.add_tokens(PHRASES)
+    raw.add_tokens(PHRASES + PAIRS)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token=END, pad_token=PAD, padding_side="left", chat_template=TEMPLATE
     )
@@ -50,7 +53,7 @@ def make_tokenizer(texts: Iterable[str], folder: Path, *, vocabulary: int = 1200
 
 
 def make_model(
-    tokenizer: Any, *, context: int = 1024, seed: int = 0, width: int = 128, layers: int = 4
+    tokenizer: Any, *, context: int = 1024, seed: int = 0, width: int = 192, layers: int = 2
 ) -> Any:
     """Return an untrained Qwen2 for `tokenizer`."""
     import torch

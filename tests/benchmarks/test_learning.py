@@ -136,7 +136,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_tokenizer_is_read_as_it_was_made_and_headers_and_digits_are_single_tokens(base: Path) -> None:
+def test_the_tokenizer_is_read_as_it_was_made_and_headers_are_single_tokens_and_digits_pairs(
+    base: Path,
+) -> None:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     from training import chat_format
@@ -146,7 +148,7 @@ def test_the_tokenizer_is_read_as_it_was_made_and_headers_and_digits_are_single_
     ids = read(text)["input_ids"]
     assert ids == made(text)["input_ids"]
     assert [read.decode([one]) for one in ids] == [
-        "<|im_start|>assistant\n", "```bash\n", "cat", " ", "1", "2", "3", "4", "\n```", "<|im_end|>", "\n",
+        "<|im_start|>assistant\n", "```bash\n", "cat", " ", "12", "34", "\n```", "<|im_end|>", "\n",
         "<|im_start|>user\n", "[exit code 0]\n",
     ]  # fmt: skip
     assert chat_format.matching(read) == "chatml"
@@ -163,7 +165,7 @@ def test_a_blind_student_is_told_nothing_that_was_shown(base: Path) -> None:
         said = [student.say(talk, temperature=0.0, max_tokens=6).text for talk in (one, two)]
         drawn_twice = {student.say(one, temperature=1.0, max_tokens=12).text for _ in range(4)}
         with pytest.raises(TooLong):
-            student.say([{"role": "user", "content": "1" * 300}], temperature=0.0, max_tokens=4)
+            student.say([{"role": "user", "content": "1" * 600}], temperature=0.0, max_tokens=4)
     finally:
         student.close()
     assert said[0] == said[1]
@@ -242,6 +244,14 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
     assert "half solved in practice (seed 0: gate) by 0.500" in told
 
 
+def test_practice_is_compared_with_as_many_steps_without_new_data() -> None:
+    more = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
+    told = page(
+        results(on_sft=more, on_more=more, on_rft={"trail-test-0-0000": (16, 0), "gate-test-0-0000": (8, 8)})
+    )
+    assert "RFT over its control: -0.250 (-0.500 to 0.000), which is NOT clear of zero." in told
+
+
 def test_a_blind_student_that_solves_more_than_it_may_is_said_to() -> None:
     seen = {"trail-test-0-0000": (1, 3), "gate-test-0-0000": (0, 4)}
     solved = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
@@ -269,6 +279,7 @@ def test_who_chose_the_data_and_what_was_left_out_are_told_or_said_to_be_unknown
     assert "At 10: verified over judged by 0.000 (0.000 to 0.000), NOT clear of zero." in told
     assert "3 with the judge alone" in told
     assert "| data | 1 | 0.00 | 0.75 |" in told
+    assert "Without data: data changes by -1.000 (-1.000 to -1.000), the other domains by -0.250" in told
 
 
 # ── the whole of it ─────────────────────────────────────────────────────────────────────────────
