@@ -57,6 +57,7 @@ class Settings:
     attempts: int = 16  # at each held-out task
     blind_attempts: int = 4  # likewise, of the blind student
     base_attempts: int = 16  # likewise, of the untrained model
+    control_attempts: int = 16  # likewise, of `more`
     practice_attempts: int = 4
     practice_rounds: int = 2
     sft_steps: int = 400
@@ -68,7 +69,7 @@ class Settings:
     width: int = 192
     layers: int = 2  # two layers copy what was shown; more of them, but narrower, learned it later
     rate: float = 3e-3
-    temperature: float = 0.7  # of every student, in practice and on the held-out tasks
+    temperature: float = 1.0  # of every student, in practice and on the held-out tasks
 
 
 class OutOfTime(TerminalGymError):
@@ -206,7 +207,7 @@ class Experiment:
         """The control of `rft`: as many further steps, and no new data."""
         steps = self.settings.rft_steps * self.settings.practice_rounds
         self._fit(seed, "more", "lessons", start="sft", steps=steps)
-        self._examine(seed, "more", attempts=self.settings.attempts)
+        self._examine(seed, "more", attempts=self.settings.control_attempts)
 
     def sources(self, seed: int) -> None:
         """(c): learned from a teacher that errs, at each size; chosen by the code, by nobody, by a judge."""

@@ -96,7 +96,9 @@ def tallies(results: Mapping[str, Any], seed: str, run: str) -> dict[str, Tally]
 def whole(results: Mapping[str, Any], model: str) -> dict[str, Tasks]:
     """Return seed → tallies on the held-out tasks, for the seeds in which every planned attempt was judged."""
     settings = results["settings"]
-    asked = {"base": "base_attempts", "blind": "blind_attempts"}.get(model, "attempts")
+    asked = {"base": "base_attempts", "blind": "blind_attempts", "more": "control_attempts"}.get(
+        model, "attempts"
+    )
     if model not in MODELS:
         asked = "side_attempts"
     families = len({task.partition("-")[0] for task in results["teacher"]["tasks"]})
@@ -266,6 +268,12 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
             else "MORE THAN 10 %: the tasks prove nothing"
         )
         lines.append(f"- The blind student solves {_said(blind)}: {word}.")
+    most = KS[-1]
+    for model, when in (("sft", "before practice"), ("rft", "after practice")):
+        seeds = found.get(model, {})
+        if seeds and all(pass_at(most, tasks) is not None for tasks in seeds.values()):
+            risen = interval(seeds, lambda tasks: pass_at_k(most)(tasks) - rate(tasks))
+            lines.append(f"- (b) {when} ({model}), pass@{most} is {_said(risen)} above pass@1.")
     if "rft" in found:
         rise = difference(found["sft"], found["rft"])
         clear = "" if rise[1] > 0 else ", which is NOT clear of zero"

@@ -18,10 +18,11 @@ SIZES = {
     "small": Settings(
         families=("trail", "relay", "vault", "clerk"),
         lessons=50,
-        practice=40,
-        test=3,
+        practice=60,
+        test=4,
         base_attempts=2,
         blind_attempts=2,
+        control_attempts=4,
         practice_attempts=1,
         practice_rounds=1,
         sft_steps=350,
@@ -30,7 +31,8 @@ SIZES = {
     ),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,
-        practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(2,), side_attempts=1,
+        control_attempts=1, practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(2,),
+        side_attempts=1,
     ),
 }  # fmt: skip
 PARTS = ("base", "sft", "blind", "rft", "more", "sources", "left_out")

@@ -198,7 +198,7 @@ def results(**runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
         for name, tasks in runs.items()
     }
     settings = {
-        "test": 1, "attempts": 16, "blind_attempts": 4, "base_attempts": 16, "side_attempts": 4,
+        "test": 1, "attempts": 16, "blind_attempts": 4, "base_attempts": 16, "control_attempts": 16, "side_attempts": 4,
         "chunks": [10, 10], "errs": 0.4,
     }  # fmt: skip
     taught = {
@@ -242,6 +242,7 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
     assert "lifts held-out pass@1 from 0.000 (0.000 to 0.000) to 0.625" in told
     assert "NOT from about 0 to a clear majority" in told  # its interval reaches below a half
     assert "half solved in practice (seed 0: gate) by 0.500" in told
+    assert "(b) before practice (sft), pass@16 is 0.375" in told
 
 
 def test_practice_is_compared_with_as_many_steps_without_new_data() -> None:
