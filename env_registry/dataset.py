@@ -97,7 +97,9 @@ def pull(dataset: Path, out: Path) -> int:
         count = write_big_index(out, read_jsonl(out / "index.jsonl"))
         with (out / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
             for row in read_jsonl(out / "index.jsonl"):
-                manifest.write(json.dumps({"path": row["path"]}) + "\n")
+                manifest.write(
+                    json.dumps({"path": row["path"]}) + "\n"
+                )  # unpinned: images are made anew here
         for name in _BESIDE:
             if (dataset / name).is_file():
                 shutil.copy(dataset / name, out / name)

@@ -254,10 +254,14 @@ class Follower:
         script = f"xargs -0 chown -h {shlex.quote(options['chown'])} < {_LISTED}"
         return self._helper(machine, ["/bin/sh", "-c", script])
 
+    def _given(self, word: str) -> Path:
+        """The path of a source in the repository; `..` ends at its top."""
+        return self._folder / posixpath.normpath(f"/{word}").lstrip("/")
+
     def _is_archive(self, word: str) -> bool:
-        name = posixpath.normpath(f"/{word}").lstrip("/")
-        path = self._folder / name
-        if name not in self._context or path.is_symlink() or not path.is_file():
+        path = self._given(word)
+        is_known = path.relative_to(self._folder).as_posix() in self._context
+        if not is_known or path.is_symlink() or not path.is_file():
             return False
         with path.open("rb") as file:
             head = file.read(512)
@@ -267,7 +271,7 @@ class Follower:
         """Unpack an archive of the repository inside the sandbox: what it grows to is bounded there, and not here."""
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            add_file(tar, _ADDED.lstrip("/"), (self._folder / word.lstrip("/")).read_bytes())
+            add_file(tar, _ADDED.lstrip("/"), self._given(word).read_bytes())
         machine.sandbox.write_archive(made.getvalue())
         script = f'mkdir -p "$0" && tar -xf {_ADDED} -C "$0" && rm {_ADDED}'
         return self._helper(machine, ["/bin/sh", "-c", script, target])

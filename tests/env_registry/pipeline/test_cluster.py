@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from kit.repositories import repository
 from kit.two_nodes import RayCluster
+from kit.waiting import wait_until
 from typer.testing import CliRunner
 
 from env_registry.pipeline.cli import app
 from env_registry.pipeline.run import run
 from env_registry.pipeline.settings import Generate, Settings
 from env_registry.pipeline.stage import Table
-from terminal_gym.errors import RuntimeUnavailable
+from terminal_gym.errors import RuntimeUnavailable, StartFailed
+from terminal_gym.sandbox.base import Runtime
+from terminal_gym.tasks.catalogue import read_folder
 
 pytestmark = pytest.mark.docker
 pytest.importorskip("ray")
@@ -29,7 +32,7 @@ def cluster(tmp_path: Path) -> Iterator[RayCluster]:
 
 
 def test_two_nodes_build_and_one_alone_proves(
-    settings: Settings, cluster: RayCluster, tmp_path: Path
+    settings: Settings, cluster: RayCluster, docker_runtime: Runtime, tmp_path: Path
 ) -> None:
     names = ("one", "two", "three", "four")
     for name in names:
@@ -57,6 +60,20 @@ def test_two_nodes_build_and_one_alone_proves(
     assert (told.kept, told.broken) == (4, 0)
     assert len(Table(settings.work, "accept").kept) == 4
     assert "its items are done elsewhere" in said[-1]
+    images = [read_folder(path.parent).image.name for path in settings.work.glob("tasks/*/task.yaml")]
+    images += [str(row.cells["image"]) for row in Table(settings.work, "build").kept]
+
+    def are_free() -> bool:
+        """What stood in sandboxes of the dead node, once their owner is seen to be dead."""
+        docker_runtime.reap()
+        try:
+            for image in images:
+                docker_runtime.remove_image(image)
+        except StartFailed:
+            return False
+        return True
+
+    assert wait_until(are_free, deadline_s=60)
 
 
 def test_no_cluster_is_said_before_anything_is_built(settings: Settings, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ COPY --from=checked /src/all.c /usr/share/renamed.c
 COPY --from=1 /src/src /opt/parts/
 COPY --chown=1234:5678 README.md Makefile /opt/given/
 COPY src/part1.c ../Makefile /opt/
-ADD given.tar.gz README.md /opt/added/
+ADD ../given.tar.gz README.md /opt/added/
 RUN echo $LEVEL > /opt/level && rm -r /etc/skel && mkdir /var/lib/own && chmod 750 /var/lib/own && \
     chown 77:77 /var/lib/own && echo own > /app-is-elsewhere
 RUN mkdir /opt/links && echo linked > /opt/links/a && ln /opt/links/a /opt/links/b && ln /opt/links/a /usr/share/c
@@ -106,6 +106,10 @@ def test_it_is_followed_and_leaves_an_image(
     folder = write(tmp_path, TWO_STAGES.replace("IMAGE", base))
     with tarfile.open(folder / "given.tar.gz", "w:gz") as tar:
         tar.add(folder / "Makefile", "deep/inside")
+    with tarfile.open(
+        folder.parent / "given.tar.gz", "w:gz"
+    ) as tar:  # of this machine, outside the repository
+        tar.add(folder / "README.md", "deep/inside")
     row = built(settings)
     assert row.kept, row.detail
     assert row.cells["system"] == "dockerfile"
