@@ -49,12 +49,11 @@ _UNPACK = """
 import os, sys, tarfile
 folder, owner = os.path.realpath(sys.argv[1]), sys.argv[2]
 os.makedirs(folder, exist_ok=True)
-uid = gid = 0
+who = None  # the tar's: root for what was copied, an archive's own for what ADD unpacks
 if owner:
     sys.path.insert(0, "/tg/guest")
     import accounts
     who = accounts.resolve(owner)
-    uid, gid = who.uid, who.gid
 with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
     for entry in tar:
         path = os.path.join(folder, entry.name)
@@ -66,7 +65,7 @@ with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
                 os.unlink(path)
             tar.extract(entry, folder, set_attrs=False)
         try:
-            os.chown(path, uid, gid, follow_symlinks=False)
+            os.chown(path, who.uid if who else entry.uid, who.gid if who else entry.gid, follow_symlinks=False)
         except OSError:
             pass
         if not entry.issym():
@@ -233,6 +232,7 @@ class Builder:
         data = dockerfile.with_mode(archive, options.get("chmod", ""))
         argv = ["-c", _UNPACK, folder, options.get("chown", "")]
         key = hashlib.sha256(data).hexdigest() + folder + options.get("chown", "")
+        key += " owners" if at.name == "ADD" else ""  # a layer in the store may be older than they
         return self._layer(file, at, stage, argv, key=key, stdin=data)
 
     def _taken_out(

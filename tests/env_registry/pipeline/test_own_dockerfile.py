@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import secrets
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,7 +19,8 @@ from env_registry.pipeline.images import Images
 from env_registry.pipeline.own_dockerfile import own_dockerfile, read_stages
 from env_registry.pipeline.settings import Build, Settings
 from env_registry.pipeline.stage import Rejected, Row
-from terminal_gym.sandbox.base import Runtime, SandboxSpec
+from terminal_gym.errors import RuntimeUnavailable
+from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
 from terminal_gym.trusted_runtime.orders import ShellOrders
 
 TWO_STAGES = r"""# syntax=docker/dockerfile:1
@@ -99,10 +101,24 @@ def test_a_link_is_no_dockerfile(tmp_path: Path) -> None:
     assert own_dockerfile(tmp_path) is None
 
 
+@pytest.fixture(params=["docker", "namespace"])
+def maker(request: pytest.FixtureRequest, docker_runtime: Runtime, base: str) -> Iterator[Runtime]:
+    """Each runtime; the base image is taken over from Docker where it is not there."""
+    with closing(open_runtime(str(request.param))) as runtime:
+        try:
+            runtime.check()
+        except RuntimeUnavailable as error:
+            pytest.skip(f"{request.param}: {error}")
+        yield runtime
+        if runtime.name == "namespace":
+            runtime.remove_image(base)
+
+
 @pytest.mark.docker
 def test_it_is_followed_and_leaves_an_image(
-    settings: Settings, built: Callable[[Settings], Row], base: str, docker_runtime: Runtime, tmp_path: Path
+    settings: Settings, built: Callable[[Settings], Row], base: str, maker: Runtime, tmp_path: Path
 ) -> None:
+    settings = replace(settings, build=replace(settings.build, runtime=maker.name, timeout_s=60))
     folder = write(tmp_path, TWO_STAGES.replace("IMAGE", base))
     with tarfile.open(folder / "given.tar.gz", "w:gz") as tar:
         tar.add(folder / "Makefile", "deep/inside")
@@ -114,10 +130,10 @@ def test_it_is_followed_and_leaves_an_image(
     assert row.kept, row.detail
     assert row.cells["system"] == "dockerfile"
     assert str(row.cells["dockerfile"]).endswith("COPY . /app\n")
-    docker_runtime.remove_image(str(row.cells["image"]))  # by recipe: it is made again
-    with Images(settings, docker_runtime).lend("path:proj", str(row.cells["image"])) as image:
+    maker.remove_image(str(row.cells["image"]))  # by recipe: it is made again
+    with Images(settings, maker).lend("path:proj", str(row.cells["image"])) as image:
         env = dict(image.env)
-        with docker_runtime.start(SandboxSpec(image.name, f"own-{secrets.token_hex(4)}")) as sandbox:
+        with maker.start(SandboxSpec(image.name, f"own-{secrets.token_hex(4)}")) as sandbox:
             sandbox.boot(ShellOrders(secrets.token_hex(8), cwd="/"))
 
             def says(script: str) -> str:
@@ -137,6 +153,7 @@ def test_it_is_followed_and_leaves_an_image(
             part = (folder / "src" / "part3.c").read_text().strip()
             assert says("cat /app/src/part3.c") == part  # the repository, where the Dockerfile left nothing
     assert (env["GREETING"], env["PLAIN"], image.workdir) == ('say "3" $5', "yes", "/app")
+    maker.remove_image(str(row.cells["image"]))
 
 
 def bomb(path: Path) -> None:

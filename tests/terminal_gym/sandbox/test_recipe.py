@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import uuid
 from collections.abc import Iterator
@@ -85,6 +86,26 @@ def test_add_unpacks_an_archive_and_copy_does_not(runtime: Namespace, context: P
     assert content(runtime, "/put/app/deep/same") == b"1"
     assert content(runtime, "/put/app.tgz") is None
     assert content(runtime, "/as/is") == (context / "app.tgz").read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has one uid in a sandbox")
+def test_what_an_archive_says_of_owners_is_kept(runtime: Namespace, context: Path) -> None:
+    with tarfile.open(context / "app.tar", "w") as tar:
+        entry = tarfile.TarInfo("owned")
+        entry.uid, entry.gid, entry.mode = 77, 78, 0o4750
+        tar.addfile(entry)
+    copies = "ADD app.tar /kept/\nADD --chown=5:6 app.tar /told/\nCOPY secret* files/one /root/"
+    build(runtime, context, f"FROM base AS base\nFROM base\n{copies}\n")
+    with runtime.start(SandboxSpec("kit:1", f"r-{uuid.uuid4().hex[:12]}")) as sandbox:
+        found = {}
+        for path in ("/kept/owned", "/told/owned", "/root/one"):
+            packed = sandbox.read_archive(path, limit_bytes=1 << 20)
+            with tarfile.open(fileobj=io.BytesIO(packed or b"")) as tar:
+                [one] = tar.getmembers()
+            found[path] = one.uid, one.gid, oct(one.mode)
+    assert found["/kept/owned"] == (77, 78, "0o4750")
+    assert found["/told/owned"] == (5, 6, "0o4750")
+    assert found["/root/one"][:2] == (0, 0)
 
 
 def test_an_unchanged_instruction_is_not_run_again(runtime: Namespace, context: Path) -> None:
