@@ -35,7 +35,7 @@ from terminal_gym.errors import (
 from terminal_gym.llm import reply
 from terminal_gym.machine import Cold, Machines, enter_step, start_machine
 from terminal_gym.render import pixels
-from terminal_gym.sandbox.base import Image, Runtime, Sandbox, shared_runtime
+from terminal_gym.sandbox.base import Console, Image, Runtime, Sandbox, shared_runtime
 from terminal_gym.spaces import Unicode, as_dict, observation_space
 from terminal_gym.tasks.catalogue import NAMESPACE, find_task
 from terminal_gym.tasks.manifest import open_manifest
@@ -147,6 +147,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
         self.action_space = Unicode(LONGEST_ACTION, samples=reply.SAMPLES[action_mode])
         self._sandbox: Sandbox | None = None
         self._session: Session | None = None
+        self._console: Console | None = None
         self._nonce = self._fact = self._unread = ""
         self._origin: Checkpoint | None = None  # where each episode begins, instead of at the task's image
         self._let_go: Callable[[], None] = lambda: None
@@ -264,15 +265,24 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
                 self._seen = self._look("", complaint=asked.complaint)
             else:
                 self._seen = self._act(self._session, asked.action, complaint=asked.complaint)
+            submitted = asked.action is not None and asked.action.submit
+            if self._session.is_closed and not submitted:
+                self._check_that_the_shell_ended()
         except SandboxError as error:
             return self._broken(error, {})
-        submitted = asked.action is not None and asked.action.submit
         terminated = submitted or self._session.is_closed
         limit = "" if submitted else self._limit_reached()
         info = self._info() | {"settled_by": self._seen.settled_by, "seconds": time.monotonic() - began}
         if not (terminated or limit):
             return self._as_dict(), 0.0, False, False, info
         return self._judged(terminated, limit, info)
+
+    def _check_that_the_shell_ended(self) -> None:
+        """Raise SandboxLost where it was not the shell that ended its session, but something from outside."""
+        assert self._console is not None
+        if why := self._console.lost(ended=True, owed=False):
+            assert self._sandbox is not None
+            raise SandboxLost(f"the session in {self._sandbox.name} has ended: {why}")
 
     def check_action(self, action: object) -> None:
         """Raise BadAction where `step` would, before it types anything."""
@@ -443,6 +453,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
             )
             self._steps, self._at, self._played = origin.steps, origin.task_step, list(origin.played)
         self._sandbox, self._session, self._image = machine.sandbox, machine.session, machine.image
+        self._console = machine.console
         self._nonce, self._fact, self._frames = machine.nonce, machine.fact, machine.frames
         if self._task.steps and origin is None:
             try:
@@ -464,7 +475,7 @@ class TerminalEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _end(self) -> None:
         session, sandbox, coming = self._session, self._sandbox, self._coming
-        self._session = self._sandbox = self._coming = None
+        self._session = self._sandbox = self._console = self._coming = None
         if session is not None:
             session.close()
         with coming or contextlib.nullcontext():

@@ -93,13 +93,14 @@ class Console(Protocol):
         """Status of PID 1 once the sandbox's processes are gone, None before."""
         ...
 
-    def lost(self, *, ended: bool) -> str:
+    def lost(self, *, ended: bool, owed: bool = True) -> str:
         """Return what befell PID 1 or this terminal from outside of the sandbox, "" where nothing is known to have.
 
         What runs inside cannot bring it about; memory that ran out within the sandbox's own limit is no such thing.
 
         Args:
             ended: The stream has ended; PID 1 is then given a moment to be gone too.
+            owed: PID 1 was to say something last, as a judge is; a shell is not.
         """
         ...
 

@@ -16,6 +16,7 @@ import io
 import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import tarfile
@@ -498,10 +499,11 @@ class Container:
             try:
                 answer = self._engine.get(f"/containers/{id}/archive", {"path": path})
             except APIError as error:
-                # Podman says it with a 500 where the file vanished while it was looked at.
-                if error.status_code != 404 and "no such file" not in str(error.explanation):
+                # In so many words: any other 404 is a container that is gone, or a proxy's, and would read as no work.
+                if not re.search(
+                    "could not find the file|no such file|not a directory", str(error.explanation), re.I
+                ):
                     raise
-                self._engine.client.inspect_container(id)  # or is it the container that is gone?
                 return None
             with answer:
                 stat, kept = _stat_of(answer), bytearray()
@@ -611,7 +613,10 @@ def remove(engine: Engine, id: str) -> bool:
             engine.client.remove_container(id, force=True, v=True)
             return True
         except NotFound:
-            return False
+            try:
+                engine.client.inspect_container(id)  # a proxy may have said so
+            except NotFound:
+                return False
         except APIError as error:
             if error.status_code == 409:  # somebody else's removal is under way
                 with contextlib.suppress(NotFound):

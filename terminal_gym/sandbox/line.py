@@ -63,14 +63,14 @@ class Line:
         state = self._state()
         return None if state["Running"] else int(state["ExitCode"])
 
-    def lost(self, *, ended: bool) -> str:
+    def lost(self, *, ended: bool, owed: bool = True) -> str:
         """Return what befell it from outside of the container; see `Console` in base.py."""
         until = time.monotonic() + (_LAST_WORDS_S if ended else 0.0)
         while (state := self._state())["Running"] and time.monotonic() < until:
             time.sleep(_LOOK_S)
         if state["Running"]:
             return "the Engine dropped its terminal while it ran" if ended else ""
-        if state["ExitCode"] == 0:
+        if state["ExitCode"] == 0 and owed:
             return "the Engine did not deliver what it said last"
         if state["ExitCode"] == _KILLED and not self._ran_out_of_memory(state):
             return "it was killed from outside"

@@ -616,7 +616,7 @@ class Line:
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
-    def lost(self, *, ended: bool) -> str:
+    def lost(self, *, ended: bool, owed: bool = True) -> str:
         """Return what befell it from outside of the sandbox; see `Console` in base.py."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_GRACE_S if ended else 0.05)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import wait_until
+from docker.errors import APIError
 from faults.conftest import HELLO, play
 from kit.relay import FAULTS, Fault, Relay
 
+from terminal_gym.env import TerminalEnv
 from terminal_gym.sandbox.container import Docker
 from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.catalogue import find_task
@@ -58,7 +61,8 @@ def remote(relay: Relay) -> Iterator[Docker]:
     yield runtime
     relay.mend()
     runtime.close()
-    runtime.engine.client.remove_volume(runtime._volume)
+    with suppress(APIError):  # another worker's test may use it, and then removes it
+        runtime.engine.client.remove_volume(runtime._volume)
 
 
 def ours(docker: Docker) -> list[str]:
@@ -117,3 +121,18 @@ def test_a_daemon_that_dies_breaks_what_runs_and_the_rest_goes_on(
     assert played.statuses["passed"] >= 2, played.reasons()
     remote.close()
     assert wait_until(lambda: not ours(docker_runtime), deadline_s=5.0), ours(docker_runtime)
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("", "broken"), ("kill -9 $$\n", "failed"), ("exit 0\n", "failed")]
+)
+def test_a_terminal_that_is_cut_off_is_no_end_of_the_shell(
+    remote: Docker, relay: Relay, end: str, status: str
+) -> None:
+    with TerminalEnv(find_task(HELLO), runtime=remote, step_s=5.0) as env:
+        env.reset()
+        if not end:
+            relay.cut()
+            relay.mend()
+        _, _, terminated, _, info = env.step(end or "echo half of the work\n")
+    assert (info["status"], terminated) == (status, status == "failed"), info

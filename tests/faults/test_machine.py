@@ -74,6 +74,30 @@ def test_a_sandbox_that_the_kernel_kills_is_broken(
     assert reward != reward
 
 
+def test_a_session_that_is_ended_from_outside_is_broken(namespace: Runtime) -> None:
+    """What the shell would have done next nobody knows: half of the work is not to be judged."""
+    with TerminalEnv(hello(), runtime=namespace, step_s=5.0) as env:
+        env.reset()
+        console = env._console
+        assert console is not None
+        first = console.init_pid()
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        _, reward, terminated, truncated, info = env.step(SOLVE)
+    assert (info["status"], terminated, truncated) == ("broken", False, True), info
+    assert "was killed from outside" in info["reason"]
+    assert reward != reward
+
+
+@pytest.mark.parametrize("end", ["kill -9 $$\n", "exit 137\n", "exit 0\n"])
+def test_no_end_of_a_shell_looks_like_one_from_outside(namespace: Runtime, end: str) -> None:
+    """Or an agent could have its failure played again."""
+    with TerminalEnv(hello(), runtime=namespace, step_s=5.0) as env:
+        env.reset()
+        _, reward, terminated, _, info = env.step(end)
+    assert (info["status"], terminated, reward) == ("failed", True, 0.0), info
+
+
 @pytest.mark.whole
 def test_a_judge_that_the_kernel_kills_is_no_verdict(namespace: Runtime, tmp_path: Path) -> None:
     """Its machine goes each time, so that there is none in the end; 0 would be a lie about honest work."""

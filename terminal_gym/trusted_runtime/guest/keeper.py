@@ -20,10 +20,14 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HEARD = (_signal.SIGCHLD, _signal.SIGUSR1, _signal.SIGTERM)
 _IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGALRM")
 _HINT_TRIES_S = 60.0
+_KILLED = 137  # says that PID 1 itself was killed, from outside: no end of a shell may say so
 
 
 def keep(orders: dict[str, Any]) -> NoReturn:
-    """Run the ordered shell until it exits, then end with its status, 128 + signal where one ended it."""
+    """Run the ordered shell until it exits, then end with its status, 128 + signal where one ended it.
+
+    A shell that ends with 137, killed or not, is told as 136.
+    """
     env = dict(orders["env"])
     env.setdefault("PATH", _PATH)
     shell = find_shell(orders["shells"], env["PATH"])
@@ -188,7 +192,8 @@ def _reap(shell: int) -> None:
             return
         if pid == shell:
             code = os.waitstatus_to_exitcode(status)
-            os._exit(code if code >= 0 else 128 - code)
+            code = code if code >= 0 else 128 - code
+            os._exit(code if code != _KILLED else _KILLED - 1)
 
 
 class _Hint:
