@@ -83,6 +83,7 @@ def test_a_session_that_is_ended_from_outside_is_broken(namespace: Runtime) -> N
         first = console.init_pid()
         assert first is not None
         os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: console.init_pid() is None, deadline_s=10)
         _, reward, terminated, truncated, info = env.step(SOLVE)
     assert (info["status"], terminated, truncated) == ("broken", False, True), info
     assert "was killed from outside" in info["reason"]

@@ -101,6 +101,9 @@ class LocalWire:
             return 128 + self._child.signalstatus
         return self._child.exitstatus
 
+    def lost(self, *, ended: bool, owed: bool = True) -> str:
+        return ""  # nothing here is ended from outside
+
     def close(self) -> None:
         self._closed.set()
         self._child.delayafterclose = self._child.delayafterterminate = 0.01
