@@ -200,7 +200,7 @@ def _head(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks]]) 
         f"seed {seed}: {run}"
         for seed, told in results["seeds"].items()
         for run in told["runs"]
-        if run.startswith("on-") and seed not in found.get(run.removeprefix("on-"), {})
+        if run.startswith("on-") and seed not in whole(results, run.removeprefix("on-"))
     )
     held = settings["test"] * len({family_of(task) for task in results["teacher"]["tasks"]})
     lines = [

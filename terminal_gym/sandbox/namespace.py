@@ -52,6 +52,7 @@ _NOTHING_THERE, _OVER_LIMIT = 3, 4  # exit codes of guest/archive.py
 _ARCHIVE_S = 60.0
 _COPIES = 3  # tries of a copy while programs run on
 _END_S = 2  # seconds that PID 1 gets to kill everything
+_LEAVING_S = 2.0
 _GRACE_S = 5.0  # what a guard that is itself stuck gets on top of its limit
 
 
@@ -143,8 +144,13 @@ class Namespace:
         Raises:
             StartFailed: A sandbox of some process still uses it.
         """
-        if used := [folder.name for folder in self._run.glob("*/") if self._stands_on(folder, name)]:
-            raise StartFailed(f"the namespace runtime could not remove image {name}: {used[0]} uses it")
+        until = (
+            time.monotonic() + _LEAVING_S
+        )  # a judge that has spoken is removed beside what its caller does next
+        while used := [folder.name for folder in self._run.glob("*/") if self._stands_on(folder, name)]:
+            if time.monotonic() > until:
+                raise StartFailed(f"the namespace runtime could not remove image {name}: {used[0]} uses it")
+            time.sleep(0.01)
         self.store.remove(name)
 
     def _stands_on(self, folder: Path, name: str) -> bool:
