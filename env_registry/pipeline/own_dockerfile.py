@@ -15,21 +15,10 @@ from pathlib import Path
 from env_registry.pipeline.stage import Rejected
 from terminal_gym.errors import BuildFailed
 from terminal_gym.sandbox import dockerfile
-from terminal_gym.sandbox.dockerfile import Instruction
+from terminal_gym.sandbox.dockerfile import WITHOUT_FILES, Instruction
 
 NAME = "Dockerfile"
-_UNUSED = (
-    "LABEL",
-    "CMD",
-    "ENTRYPOINT",
-    "EXPOSE",
-    "SHELL",
-    "VOLUME",
-    "STOPSIGNAL",
-    "HEALTHCHECK",
-    "MAINTAINER",
-)
-_FOLLOWED = ("RUN", "COPY", "ADD", "ENV", "ARG", "USER", "WORKDIR", *_UNUSED)
+_FOLLOWED = ("RUN", "COPY", "ADD", "ENV", "ARG", "USER", "WORKDIR", *WITHOUT_FILES)
 OPTION = re.compile(r"--(mount|network|security)=(\S+)\s+")
 
 

@@ -18,6 +18,18 @@ from pathlib import Path
 
 from terminal_gym.errors import BuildFailed
 
+# Instructions that change no file: how a container is started, or what is said of it.
+WITHOUT_FILES = (
+    "LABEL",
+    "CMD",
+    "ENTRYPOINT",
+    "EXPOSE",
+    "SHELL",
+    "VOLUME",
+    "STOPSIGNAL",
+    "HEALTHCHECK",
+    "MAINTAINER",
+)
 _VARIABLE = re.compile(r"\\(.)|\$(?:\{(\w+)(?:(:?[-+])([^}]*))?\}|(\w+))")
 
 

@@ -29,17 +29,6 @@ from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.rootfs import HOST, Store, Stored, host_image, load, unpack_layer
 from terminal_gym.tasks.image import ImageRecipe
 
-_IGNORED = (
-    "LABEL",
-    "CMD",
-    "ENTRYPOINT",
-    "EXPOSE",
-    "SHELL",
-    "VOLUME",
-    "STOPSIGNAL",
-    "HEALTHCHECK",
-    "MAINTAINER",
-)
 _RUN_S = 1800.0
 _TAIL = 4000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -177,7 +166,7 @@ class Builder:
             made = replace(stage, stored=replace(stored, workdir=folder))
             argv = ["-c", "import os, sys; os.makedirs(os.path.realpath(sys.argv[1]), exist_ok=True)", folder]
             return self._layer(file, at, made, argv, key=folder)
-        if at.name in _IGNORED:
+        if at.name in dockerfile.WITHOUT_FILES:
             return stage
         raise BuildFailed(
             f"{file}:{at.line}: the namespace runtime does not know {at.name}. Use docker for it."

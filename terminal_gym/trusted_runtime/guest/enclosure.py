@@ -20,6 +20,8 @@ import struct
 import subprocess
 from typing import TYPE_CHECKING
 
+from terminal_gym.trusted_runtime.guest import privileges
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -28,7 +30,7 @@ _DETACH = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MOUNT_SETATTR = 442  # the same on every architecture
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 22, 24, 38, 47
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 22, 24, 38, 47
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -62,8 +64,8 @@ def enclose(walls: dict[str, Any]) -> None:
     _sethostname(b"sandbox")
     if walls["loopback"]:
         _bring_up(b"lo")
-    _check(_libc.syscall(_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
-    _check(_libc.umount2(b".", _DETACH), "umount of the old root")
+    check(_libc.syscall(_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    check(_libc.umount2(b".", _DETACH), "umount of the old root")
     os.chdir("/")
 
 
@@ -109,17 +111,17 @@ def give_up(kept: int, program: bytes) -> None:
     Raises:
         OSError: The kernel refused.
     """
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    privileges.hide()
     for number in range(64):
         if not kept >> number & 1:
             _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # numbers that the kernel has not are refused
-    _check(_libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0), "clearing ambient capabilities")
+    check(_libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0), "clearing ambient capabilities")
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)), "capset")
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    check(_libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)), "capset")
+    check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     steps = ctypes.create_string_buffer(program, len(program))
     loaded = _Program(len(program) // 8, ctypes.addressof(steps))
-    _check(_libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(loaded), 0, 0), "seccomp")
+    check(_libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(loaded), 0, 0), "seccomp")
 
 
 class _Program(ctypes.Structure):
@@ -169,7 +171,7 @@ def _bring_up(interface: bytes) -> None:
 
 
 def _sethostname(name: bytes) -> None:
-    _check(_libc.sethostname(name, len(name)), "sethostname")
+    check(_libc.sethostname(name, len(name)), "sethostname")
 
 
 def _set_attributes(path: str, flags: int) -> None:
@@ -178,7 +180,7 @@ def _set_attributes(path: str, flags: int) -> None:
     done = _libc.syscall(
         _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, wanted, ctypes.c_size_t(len(wanted))
     )
-    _check(done, f"mount_setattr of {path}")
+    check(done, f"mount_setattr of {path}")
 
 
 def _bind(source: str, target: str, flags: int) -> None:
@@ -189,10 +191,11 @@ def _bind(source: str, target: str, flags: int) -> None:
 def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
     told = [os.fsencode(word) if word is not None else None for word in (source, target, kind)]
     done = _libc.mount(told[0], told[1], told[2], ctypes.c_ulong(flags), options.encode() or None)
-    _check(done, f"mount of {target}")
+    check(done, f"mount of {target}")
 
 
-def _check(returned: int, what: str) -> None:
+def check(returned: int, what: str) -> None:
+    """Raise OSError, with what the kernel says, where a call has not returned 0."""
     if returned != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")

@@ -100,7 +100,7 @@ class _Bearing:
         """Return 0 in the child, its process id in the parent, -1 where there is none and `told` was told so."""
         pid = -1
         try:
-            _check(
+            enclosure.check(
                 _libc.unshare(_NEWPID), "a new process namespace"
             )  # of children: the caller stays where it is
             pid = os.fork()
@@ -119,8 +119,8 @@ def _keep(want: dict[str, Any], fds: list[int], program: bytes) -> NoReturn:
         privileges.hide()
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _check(_libc.setns(fds[1], _NEWNS), "this machine's mount namespace")
-        _check(_libc.unshare(_NEWNS), "a new mount namespace")
+        enclosure.check(_libc.setns(fds[1], _NEWNS), "this machine's mount namespace")
+        enclosure.check(_libc.unshare(_NEWNS), "a new mount namespace")
         _close_all_but(told)
         os.umask(0o022)
         enclosure.mount_root(want)
@@ -173,13 +173,13 @@ def _live(want: dict[str, Any], fds: list[int], program: bytes) -> NoReturn:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         spaces = _NEWNS | _NEWUTS | _NEWIPC
         if want["network"] == "joined":
-            _check(_libc.setns(groups.pop(0), _NEWNET), "the network namespace")
+            enclosure.check(_libc.setns(groups.pop(0), _NEWNET), "the network namespace")
         elif want["network"] == "none":
             spaces |= _NEWNET
         for group in groups:
             os.write(group, b"0")
         _libc.unshare(_NEWCGROUP)  # older kernels have none
-        _check(_libc.unshare(spaces), "new namespaces")
+        enclosure.check(_libc.unshare(spaces), "new namespaces")
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         _close_all_but(told)
@@ -212,12 +212,6 @@ def _fail(told: int, error: BaseException) -> NoReturn:
 def _close_all_but(kept: int) -> None:
     os.closerange(3, kept)
     os.closerange(kept + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-
-
-def _check(returned: int, what: str) -> None:
-    if returned != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 if __name__ == "__main__":
