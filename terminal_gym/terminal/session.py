@@ -157,6 +157,9 @@ class Session:
         if root is not None:
             self._watch = ReaderWatch(root, local=self._local, clock=self._clock)
         began = self._clock()
+        if early := self._stream.buffer:  # came in one piece with PID 1's OK, as it does under load
+            self._stream.buffer = b""
+            self._arrived(early)
         self._hints = self._watch is None  # assumed, until it is known better
         settled = self.settle(deadline_s=deadline_s)
         if settled.fact == "closed":
@@ -218,11 +221,11 @@ class Session:
             raise self._closed_error()
         self._was_typed_at = True
         self._owed = max(0, self._owed - self._marks.prompts)
+        if self._watch is not None:
+            self._watch.arm(data, at_prompt=self._marks.at_prompt and not self._owed)
         self._marks.forget()
         self._fence = None
         self._hint.arm()
-        if self._watch is not None:
-            self._watch.arm(data)
         overlong = _longest_line(data) > _CANONICAL and self._maybe_canonical()
         until, written = self._clock() + deadline_s, 0
         for i, part in enumerate(_split_after_signals(data)):
@@ -328,13 +331,14 @@ class Session:
         began = self._clock()
         # Half a line wakes nobody in canonical mode, where the terminal itself echoes it.
         echoed = 0 < self._unechoed <= self._output.size
-        quiet_s, patience = self._quiet_s(), self._patience
+        heard = self._local or self._hint.stirred
+        stale = self._quiet_s() >= (self._patience.stale_s if heard else self._patience.unheard_s)
         if self._watch is not None:
-            if echoed or quiet_s >= patience.stale_s:
+            if echoed or stale:
                 self._watch.disarm()
             self._look()
         elif self._hints:
-            if echoed or quiet_s >= (patience.stale_s if self._hint.stirred else patience.unheard_s):
+            if echoed or stale:
                 self._hint.disarm()
             self._hint.seek()
         return self._clock() - began
@@ -448,8 +452,11 @@ class Session:
 
     def _read(self) -> bool:
         chunk = self._take_local() if self._local else self._take()
-        if not chunk:
-            return False
+        if chunk:
+            self._arrived(chunk)
+        return bool(chunk)
+
+    def _arrived(self, chunk: bytes) -> None:
         chunk = self._marks.feed(chunk)
         if chunk or self._marks.hint_at is None:
             self._last_byte = (
@@ -460,7 +467,6 @@ class Session:
             self._show(chunk)
             if self._watch is not None:
                 self._watch.printed()
-        return True
 
     def _tell_hint(self, chunk: bytes) -> None:
         """Tell what was printed and answered, in order."""

@@ -24,6 +24,7 @@ from terminal_gym.trusted_runtime.guest import blocked_reader
 
 _NAP_S = 0.25  # a timeout up to this long is waited for; a longer one is a refresh, and worth no waiting
 _ESCAPE_S = 1.1  # the same after a lone Escape: curses gives the rest of a key 1 s
+_ABOUT_TO_READ_S, _FIRST_SLEEP_S = 0.5, 0.0002
 _ASK_AGAIN_S = 20.0  # a question may get lost, and PID 1 looks for an answer no longer than a minute
 _LEAVING_S = 0.05  # how long script and its like wait for the last output of what they ran
 
@@ -52,7 +53,7 @@ class Patience:
     )
     silence_s: float = 3.0  # last resort: neither /proc nor hints
     stale_s: float = 0.3  # a reader that slept on through what was sent counts after this time
-    unheard_s: float = 1.0  # so does PID 1's word on one, where not even an echo came back through the daemon
+    unheard_s: float = 1.0  # the same where a daemon is between and not even an echo has come back
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class ReaderWatch:
     def __init__(self, root_pid: int, *, local: bool, clock: Callable[[], float] = time.monotonic):
         self._root, self._local, self._clock = root_pid, local, clock
         self._armed: tuple[int, int] | None = None
+        self._unheard = False  # nobody slept at the sending, and nothing shows that it has arrived
         self._nap_s = _NAP_S
         self.stirred()
 
@@ -122,16 +124,25 @@ class ReaderWatch:
         """Print on the terminal after what the sleeper has printed; False where that cannot be done."""
         return self._last is not None and blocked_reader.write_to_terminal(self._last[0], data)
 
-    def arm(self, data: bytes) -> None:
-        """Remember who sleeps now; call it before sending `data`."""
+    def arm(self, data: bytes, *, at_prompt: bool) -> None:
+        """Remember who sleeps now; call it before sending `data`.
+
+        A shell that has just printed its prompt (`at_prompt`) is about to read, and is waited for: were it to fall
+        asleep while what is sent is still with the daemon, that sleep would look like one after it.
+        """
         self._armed = None if self._local else blocked_reader.find(self._root)
+        until = self._clock() + _ABOUT_TO_READ_S * (at_prompt and not self._local)
+        while self._armed is None and self._clock() < until:
+            time.sleep(_FIRST_SLEEP_S)
+            self._armed = blocked_reader.find(self._root)
+        self._unheard = self._armed is None and not self._local
         # After a lone Escape a program waits a moment: the key, or the beginning of an arrow?
         self._nap_s = _ESCAPE_S if data.endswith(b"\x1b") else _NAP_S
         self.stirred()
 
     def disarm(self) -> None:
         """Count also the reader that has slept all along."""
-        self._armed = None
+        self._armed, self._unheard = None, False
 
     def stirred(self) -> None:
         """Begin to count anew."""
@@ -140,12 +151,13 @@ class ReaderWatch:
 
     def printed(self) -> None:
         """Take note that something was printed: by the reader before it slept, or by others while it sleeps."""
+        self._unheard = False
         self._sleeps = min(self._sleeps, 1)
 
     def look(self) -> int:
         """Look once; returns how many looks in a row have met the same sleep."""
         seen = blocked_reader.find(self._root)
-        if seen is None or seen == self._armed:
+        if seen is None or seen == self._armed or self._unheard:
             self.stirred()
         elif seen != self._last:
             again = self._last is not None and self._last[0] == seen[0]

@@ -45,6 +45,19 @@ def step(session: Session, keys: bytes, *, deadline_s: float = 20) -> str:
     return session.text()
 
 
+def test_a_prompt_that_came_with_the_answer_to_the_orders_is_not_lost(wire: LocalWire) -> None:
+    shown = b""
+    while not shown.endswith(b"B;aid=%s\x07" % NONCE.encode()):
+        shown += wire.stream.read_nonblocking(4096, 10)
+    wire.stream.buffer = shown  # as the handshake leaves it
+    frames: list[Frame] = []
+    session = Session(wire, nonce=NONCE, frames=frames.append)
+    assert session.open(10).fact == "prompt"
+    assert b"".join(frame.data for frame in frames) == shown
+    assert session.screen().text().strip() == "$"
+    assert step(session, b"echo once\n") == "echo once\nonce\n$ "
+
+
 # ── input ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -92,6 +92,41 @@ def test_a_reader_that_left_while_it_was_asked_about_is_no_reader(
     assert [watch.look(), watch.look()][-1] == sightings
 
 
+def far_watch(monkeypatch: pytest.MonkeyPatch, *seen: tuple[int, int] | None) -> settle.ReaderWatch:
+    """A watch on a terminal behind a daemon, that will see these sleepers."""
+    clock = Clock()
+    monkeypatch.setattr(settle.blocked_reader, "find", _Sightings(*seen))
+    monkeypatch.setattr(settle.blocked_reader, "longest_sleep_s", lambda _pid: float("inf"))
+    monkeypatch.setattr(settle.blocked_reader, "keeps_empty_terminal", lambda _pid: False)
+    monkeypatch.setattr(settle.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    return settle.ReaderWatch(1, local=False, clock=clock)
+
+
+def test_a_shell_that_is_about_to_read_is_waited_for_before_the_sending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = far_watch(monkeypatch, None, None, (7, 1), (7, 1), (7, 1), (7, 2), (7, 2), (7, 2))
+    watch.arm(b"ls\n", at_prompt=True)
+    assert [watch.look() for _ in range(4)] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("at_prompt", [True, False])
+def test_a_sleep_that_began_after_the_sending_does_not_count_before_anything_came_back(
+    monkeypatch: pytest.MonkeyPatch, at_prompt: bool
+) -> None:
+    watch = far_watch(monkeypatch)
+    monkeypatch.setattr(settle.blocked_reader, "find", lambda _root: None)
+    watch.arm(b"ls\n", at_prompt=at_prompt)  # nobody comes, and it goes on
+    monkeypatch.setattr(settle.blocked_reader, "find", lambda _root: (7, 1))
+    assert [watch.look() for _ in range(3)] == [0, 0, 0]
+    watch.printed()
+    assert [watch.look() for _ in range(2)] == [1, 2]
+    watch.arm(b"ls\n", at_prompt=False)
+    assert [watch.look() for _ in range(2)] == [0, 0]
+    watch.disarm()
+    assert [watch.look() for _ in range(2)] == [1, 2]
+
+
 class Clock:
     now = 0.0
 
