@@ -57,6 +57,7 @@ class SandboxSpec:
         None  # name of a sandbox whose services this one reaches as well, under its own address
     )
     no_new_privileges: bool = True
+    judges: bool = False  # nothing but a judge of ours will run in it; see `sandbox/beside_engine.py`
     labels: Mapping[str, str] = field(default_factory=dict)  # added to the owner labels
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -42,13 +43,14 @@ from terminal_gym.errors import (
     StartFailed,
     UnknownName,
 )
-from terminal_gym.sandbox import committed, images, isolation, services
+from terminal_gym.sandbox import beside_engine, committed, images, isolation, services
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.engine import CALL_S, Engine
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
 from terminal_gym.sandbox.handshake import shake_hands
 from terminal_gym.sandbox.isolation import NAME_LABEL, SPEC_LABEL, container_name
 from terminal_gym.sandbox.line import Line
+from terminal_gym.sandbox.namespace import Machine
 from terminal_gym.sandbox.reaper import LABEL, current_owner, is_orphan
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.orders import Orders
@@ -77,6 +79,7 @@ class Docker:
     name: str = "docker"
     follows_links: ClassVar[bool] = False  # whether the archive of a link is that of what it points to
     makes_views: ClassVar[bool] = True  # whether a volume without a name can be an overlay
+    keeps_layers: ClassVar[bool] = True  # whether its layers can be found on its disk
     advice: ClassVar[str] = "Start it (`systemctl start docker`, or `dockerd`), or use `--runtime namespace`."
 
     def __init__(self, address: str = "", mirror: str = "", oci_runtime: str = "", *, call_s: int = CALL_S):
@@ -123,10 +126,14 @@ class Docker:
         Raises:
             ImageMissing: The daemon does not hold it.
         """
+        return images.described(*self._inspected(name))
+
+    def _inspected(self, name: str) -> tuple[str, Mapping[str, Any]]:
+        """Return the name under which the image is known, and what the Engine says of it."""
         with self.engine.calling(f"inspect image {name}"):
             for known_as in images.names(name, self.mirror):
                 with contextlib.suppress(ImageNotFound):
-                    return images.described(known_as, self.engine.client.inspect_image(known_as))
+                    return known_as, self.engine.client.inspect_image(known_as)
         advice = "Make it with `tgym images build TASK`, or pull it."
         raise ImageMissing(f"{self.name} holds no image named {name!r}. {advice}")
 
@@ -149,6 +156,9 @@ class Docker:
         Raises:
             StartFailed: A container still uses it.
         """
+        if self._judges is not None:
+            with contextlib.suppress(ImageMissing):
+                self._judges.await_unused(name)
         with self.engine.calling(f"remove image {name}"):
             for known_as in images.names(name, self.mirror):
                 try:
@@ -171,15 +181,23 @@ class Docker:
             root = Path(self.engine.client.info()["DockerRootDir"])
         return shutil.disk_usage(root).free if self.engine.is_local and root.is_dir() else None
 
-    def start(self, spec: SandboxSpec) -> Container:
-        """Return a container that is created and not yet booted.
+    def start(self, spec: SandboxSpec) -> Container | Machine:
+        """Return a container that is created and not yet booted; for a judge, where one can be, an embedded sandbox.
 
         Raises:
             ImageMissing: The image is not there.
             StartFailed: The daemon refused.
             RuntimeUnavailable: The daemon does not answer.
         """
+        if spec.judges and self._judges is not None and (embedded := self._judges.start(spec)) is not None:
+            return embedded
         return self._start(spec, self.image(spec.image))
+
+    @functools.cached_property
+    def _judges(self) -> beside_engine.Judges | None:
+        if self.oci_runtime or not self.keeps_layers:
+            return None
+        return beside_engine.judges(self.engine, lambda name: self._inspected(name)[1])
 
     def _start(
         self, spec: SandboxSpec, image: Image, snapshot: committed.Committed | None = None
@@ -278,7 +296,7 @@ class Docker:
         """Remove containers, snapshots, networks and volumes whose owner is dead; returns their names."""
         client = self.engine.client
         ours = {"label": LABEL}
-        removed: list[str] = []
+        removed = list(self._judges.reap()) if self._judges is not None else []
         with self.engine.calling("reap"):
             for found in filter(_is_left, client.containers(all=True, filters=ours)):
                 remove(self.engine, found["Id"])
@@ -307,6 +325,8 @@ class Docker:
         """Close every sandbox and every snapshot that this runtime still holds."""
         if os.getpid() != self._process:
             return  # a fork: they are its parent's
+        if "_judges" in vars(self) and self._judges is not None:
+            self._judges.close()
         with self._lock:
             held: list[Container | committed.Committed] = [*self._held.values(), *self.snapshots]
         failed: list[SandboxError] = []
@@ -330,6 +350,7 @@ class Podman(Docker):
     name: str = "podman"
     follows_links: ClassVar[bool] = True
     makes_views: ClassVar[bool] = False  # it makes an empty one, and says nothing
+    keeps_layers: ClassVar[bool] = False
     advice: ClassVar[str] = "Start its API with `podman system service --time 0 &`, or set CONTAINER_HOST."
 
     def _address(self) -> str:
@@ -363,6 +384,7 @@ class Container:
         self._snapshot = snapshot
         self._line: Line | None = None
         self._beside = beside
+        self._reader: Machine | None = None  # while it is stopped, once it was read
         self._closed = self._ran = self._keeps_shell = False
         self._closing = threading.Lock()
 
@@ -370,6 +392,7 @@ class Container:
         """Start PID 1 with `orders`; returns its terminal once it has accepted them. What ran before is stopped."""
         if self._line is not None:
             self.stop()
+        self._read_no_more()
         if self._ran:
             self._mend()
         self._ran, self._keeps_shell = True, orders.kind == "shell"
@@ -491,7 +514,23 @@ class Container:
 
     def read_archive(self, path: str, *, limit_bytes: int) -> bytes | None:
         """Return a tar of `path` as it is, untrusted; None where nothing is there."""
+        if (reader := self._reading()) is not None:
+            return reader.read_archive(path, limit_bytes=limit_bytes)
         return self._read(self.id, path, limit_bytes=limit_bytes)
+
+    def _reading(self) -> Machine | None:
+        """Return where its files can be read without the Engine: of a stopped one, beside an Engine of this machine."""
+        if self._reader is None and self._snapshot is None and (beside := self._runtime._judges) is not None:
+            with self._engine.calling("inspect", sandbox=self.name):
+                found = self._engine.client.inspect_container(self.id)
+            if not found["State"]["Running"]:
+                self._reader = beside.reader(self.spec, found)
+        return self._reader
+
+    def _read_no_more(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _read(self, id: str, path: str, *, limit_bytes: int) -> bytes | None:
         too_large = f"{path} in {self.name} is larger than {limit_bytes} bytes"
@@ -519,6 +558,7 @@ class Container:
 
     def write_archive(self, archive: bytes) -> None:
         """Unpack a tar of ours over `/`; the daemon follows links within the container's root only."""
+        self._read_no_more()
         with self._engine.calling("write to", sandbox=self.name):
             self._engine.client.put_archive(self.id, "/", archive)
 
@@ -575,6 +615,7 @@ class Container:
 
     def _close(self) -> None:
         self._hang_up()
+        self._read_no_more()
         with self._engine.calling("remove", sandbox=self.name):
             if not remove(self._engine, self.id):
                 self._remove_view()

@@ -61,17 +61,28 @@ class Namespace:
 
     name: str = "namespace"
 
-    def __init__(self, store: Path | None = None, *, host: bool = True, starter: str = ""):
+    def __init__(
+        self,
+        store: Path | rootfs.Store | None = None,
+        *,
+        host: bool = True,
+        starter: str = "",
+        in_memory: bool = True,
+    ):
         """Keep images in `store` (default: the user's cache).
 
         Args:
             host: Whether this machine's own root may stand in for a base image where a recipe allows it.
             starter: "bubblewrap" to have sandboxes started by that and by no nursery; part of the runtime's name.
+            in_memory: Keep what is written in memory, bounded by `disk_mb`; else on the disk, where nothing bounds it.
         """
         if starter:
             self.name = f"{type(self).name}:{starter}"
         self.starter = starter
-        self.store = rootfs.Store(store or rootfs.default_folder())
+        self.store = (
+            store if isinstance(store, rootfs.Store) else rootfs.Store(store or rootfs.default_folder())
+        )
+        self._in_memory = in_memory
         self.single_uid = os.geteuid() != 0
         self._host = host
         self._run = Path(tempfile.gettempdir()) / f"tgym-{os.geteuid()}"
@@ -117,7 +128,8 @@ class Namespace:
 
     def _size_mb(self, limits: Limits) -> int | None:
         """None where an overlay cannot write to a tmpfs: before Linux 6.6 it has no attributes of users."""
-        return None if self.single_uid and _kernel() < (6, 6) else limits.disk_mb
+        can = self._in_memory and not (self.single_uid and _kernel() < (6, 6))
+        return limits.disk_mb if can else None
 
     def image(self, name: str) -> Image:
         """Return the image of that name; `host` is this machine's own root.
@@ -144,14 +156,22 @@ class Namespace:
         Raises:
             StartFailed: A sandbox of some process still uses it.
         """
+        self.await_unused(name)
+        self.store.remove(name)
+
+    def await_unused(self, name: str) -> None:
+        """Wait until no sandbox of any process stands on layers that would go with that image.
+
+        Raises:
+            StartFailed: One still does.
+        """
         until = (
             time.monotonic() + _LEAVING_S
-        )  # a judge that has spoken is removed beside what its caller does next
+        )  # a judge that has spoken leaves beside what its caller does next
         while used := [folder.name for folder in self._run.glob("*/") if self._stands_on(folder, name)]:
             if time.monotonic() > until:
-                raise StartFailed(f"the namespace runtime could not remove image {name}: {used[0]} uses it")
+                raise StartFailed(f"the {self.name} runtime could not remove image {name}: {used[0]} uses it")
             time.sleep(0.01)
-        self.store.remove(name)
 
     def _stands_on(self, folder: Path, name: str) -> bool:
         """Say whether the sandbox or the snapshot in `folder` needs a layer that would go with the image."""
@@ -189,6 +209,10 @@ class Namespace:
                 f"The namespace runtime starts one machine, and no services beside it. {advice}"
             )
         return self._start(spec, self.store.image(spec.image))
+
+    def show(self, name: str, stored: rootfs.Stored) -> Machine:
+        """Return a sandbox over layers that are in no image, for reading them; see `start`."""
+        return self._start(SandboxSpec(stored.name, name), stored)
 
     def _start(self, spec: SandboxSpec, stored: rootfs.Stored, begin_with: Path | None = None) -> Machine:
         self._reap_once()

@@ -185,7 +185,8 @@ def _asked(
 
 def _judge_spec(task: Task, name: str, *, share_network_of: str | None = None) -> SandboxSpec:
     limits = replace(task.limits, network=False, pids=max(task.limits.pids, 256))
-    return SandboxSpec(task.image.name, name, limits, share_network_of=share_network_of)
+    alone = share_network_of is None
+    return SandboxSpec(task.image.name, name, limits, share_network_of=share_network_of, judges=alone)
 
 
 def _orders(task: Task, *, canary: str, clear: tuple[str, ...] = ()) -> JudgeOrders:
