@@ -43,7 +43,7 @@ from terminal_gym.errors import (
     StartFailed,
     UnknownName,
 )
-from terminal_gym.sandbox import beside_engine, committed, images, isolation, services
+from terminal_gym.sandbox import beside_engine, committed, holders, images, isolation, services
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
 from terminal_gym.sandbox.engine import CALL_S, Engine
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
@@ -209,13 +209,16 @@ class Docker:
                 raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
             _NAMES.add(key)
         beside: services.Services | None = None
+        holder = self._holders.take() if self._holders is not None and isolation.joins_holder(spec) else None
         try:
             with self.engine.calling(f"create {spec.name}"):
                 if spec.services:
                     beside = services.started(self.engine, spec, build=self.build)
                 stood_on = image if snapshot is None else replace(image, digest=snapshot.id)
-                container = Container(self, self._create(spec, stood_on), spec, image, beside, snapshot)
+                id = self._create(spec, stood_on, holder)
+                container = Container(self, id, spec, image, beside, snapshot, holder)
         except BaseException:
+            self._give_back(holder)
             if beside is not None:
                 with contextlib.suppress(SandboxError):
                     beside.close()
@@ -225,7 +228,15 @@ class Docker:
             self._held[spec.name] = container
         return container
 
-    def _create(self, spec: SandboxSpec, image: Image) -> str:
+    @functools.cached_property
+    def _holders(self) -> holders.Holders | None:
+        return holders.holders(self.engine) if self.keeps_layers else None
+
+    def _give_back(self, holder: holders.Holder | None) -> None:
+        if holder is not None and self._holders is not None:
+            self._holders.give_back(holder)
+
+    def _create(self, spec: SandboxSpec, image: Image, holder: holders.Holder | None) -> str:
         """Return the new container's id; asked again after a lost reply or an error of the daemon's own."""
         name = container_name(spec.name)
         settings = isolation.settings(
@@ -234,6 +245,7 @@ class Docker:
             image,
             tree=self._tree_source(image),
             beside=self._beside_tree(),
+            holder=holder.id if holder else "",
             ulimits=self._own_ulimits(),
             oci_runtime=self.oci_runtime,
         )
@@ -325,8 +337,8 @@ class Docker:
         """Close every sandbox and every snapshot that this runtime still holds."""
         if os.getpid() != self._process:
             return  # a fork: they are its parent's
-        if "_judges" in vars(self) and self._judges is not None:
-            self._judges.close()
+        if (beside := vars(self).get("_judges")) is not None:
+            beside.close()
         with self._lock:
             held: list[Container | committed.Committed] = [*self._held.values(), *self.snapshots]
         failed: list[SandboxError] = []
@@ -335,6 +347,8 @@ class Docker:
                 one.close()
             except SandboxError as error:
                 failed.append(error)
+        if (ready := vars(self).get("_holders")) is not None:
+            ready.close()
         if failed:
             raise failed[0]
 
@@ -377,11 +391,12 @@ class Container:
         image: Image,
         beside: services.Services | None = None,
         snapshot: committed.Committed | None = None,
+        holder: holders.Holder | None = None,
     ):
         self.id, self.spec, self.image = id, spec, image
         self.name = spec.name
         self._runtime, self._engine = runtime, runtime.engine
-        self._snapshot = snapshot
+        self._snapshot, self._holder = snapshot, holder
         self._line: Line | None = None
         self._beside = beside
         self._reader: Machine | None = None  # while it is stopped, once it was read
@@ -440,6 +455,8 @@ class Container:
             if self._runtime.own_views and "failed to mount local volume" in str(error.explanation):
                 self._share_the_tree()
                 return
+            if self._holder is not None and not self._holder.is_alive():
+                raise SandboxLost(f"the network of {self.name} was taken away from outside") from error
             raise StartFailed(f"{self.name} does not start: {error.explanation or error}") from error
 
     def _share_the_tree(self) -> None:
@@ -448,7 +465,7 @@ class Container:
         self._hang_up()
         remove(self._engine, self.id)
         image = self.image if self._snapshot is None else replace(self.image, digest=self._snapshot.id)
-        self.id = self._runtime._create(self.spec, image)
+        self.id = self._runtime._create(self.spec, image, self._holder)
         self._line = Line(self._engine, self.id, self.name)
         self._start()
 
@@ -622,6 +639,7 @@ class Container:
         if self._beside is not None:
             self._beside.close()
         self._closed = True
+        self._runtime._give_back(self._holder)
         self._runtime._forget(self.name)
         if self._snapshot is not None:
             self._snapshot.left_by(self.name)

@@ -39,6 +39,7 @@ def settings(
     *,
     tree: str,
     beside: str = "",
+    holder: str = "",
     ulimits: Sequence[Ulimit] = (),
     oci_runtime: str = "",
 ) -> dict[str, Any]:
@@ -48,11 +49,12 @@ def settings(
         tree: Folder on the engine's machine, or volume, that holds the trusted tree.
         beside: An empty folder on the engine's machine. With it the container gets a view of its own of `tree`;
             without, all containers share its files, and may take leases and locks that the others wait for.
+        holder: A container whose network namespace this one joins, where it would have an empty one of its own.
         ulimits: More of them, for one kind of engine.
         oci_runtime: As registered with the engine; "": its default.
     """
     client, limits = engine.client, spec.limits
-    network = "bridge" if limits.network else "none"
+    network = "bridge" if limits.network else f"container:{holder}" if holder else "none"
     attached = None
     if spec.services or spec.beside:
         network = network_name(spec.beside or spec.name)
@@ -103,7 +105,7 @@ def settings(
         healthcheck=Healthcheck(test=["NONE"]),
         host_config=host,
         networking_config=attached,
-        hostname=None if spec.share_network_of else "sandbox",
+        hostname=None if spec.share_network_of or holder else "sandbox",  # it then has the other's
     )
     return config
 
@@ -114,6 +116,11 @@ def _own_view(spec: SandboxSpec, tree: str, beside: str) -> Mount:
     labels = {LABEL: str(current_owner()), NAME_LABEL: spec.name}
     driver = DriverConfig("local", options)
     return Mount(GUEST, None, type="volume", no_copy=True, labels=labels, driver_config=driver)
+
+
+def joins_holder(spec: SandboxSpec) -> bool:
+    """Whether the sandbox can have a network namespace that was made before."""
+    return not (spec.limits.network or spec.services or spec.beside or spec.share_network_of)
 
 
 def container_name(name: str) -> str:

@@ -1,0 +1,230 @@
+"""Network namespaces that are ready: each is held by an idle container, and lent to one sandbox at a time.
+
+More than half of what a start costs the Engine is the network namespace of a container without a network; one that
+joins a holder's pays none of it (`docs/decisions/0009`). A holder is lent again only while nothing in it is other than
+it was when it was new: no socket is left, not even one that waits out its time, and the files that the Engine shares
+along with the network were not touched. One that was changed for good is removed, and another made when it is wanted.
+
+What the next sandbox can see of the last one: the counters of the loopback interface and of the protocols.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tarfile
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker.errors import APIError, ImageNotFound
+from docker.types import LogConfig
+
+from terminal_gym.errors import SandboxError
+from terminal_gym.sandbox.engine import Engine
+from terminal_gym.sandbox.reaper import LABEL, current_owner
+from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, trusted_tree
+
+_REPOSITORY, _TAG = "terminal-gym/holder", "1"  # an image with nothing in it
+_WAITS = (*INIT_ARGV[:-1], "-c", "import signal; signal.pause()")
+_MOST = 64  # of one process; each is a shim of the Engine's and an idle interpreter
+_MAKERS = 2  # at the same time: while they are made, sandboxes start the slow way
+_MOST_BYTES = 1 << 16  # that are looked at in a file; a new one has some hundred
+_SHARED = ("HostsPath", "HostnamePath", "ResolvConfPath")
+
+
+@dataclass(frozen=True)
+class _File:
+    """Whatever a root can change about a file, but its times: the Engine touches those at every start."""
+
+    mode: int
+    owner: tuple[int, int]
+    size: int
+    contents: bytes
+    attributes: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What can be seen of a namespace from outside."""
+
+    sockets: tuple[str, ...]  # how many there are, by kind; those that wait included
+    unix: str
+    files: tuple[_File, ...]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One idle container."""
+
+    id: str
+    pid: int  # as this host sees it
+    shared: tuple[Path, ...]
+    new: _Look
+
+    def is_alive(self) -> bool:
+        """Whether its namespace is still held."""
+        return Path(f"/proc/{self.pid}/ns/net").exists()
+
+
+class Holders:
+    """The holders of one process on one Engine of this machine, made as they are wanted."""
+
+    def __init__(self, engine: Engine):
+        self._engine, self._process = engine, os.getpid()
+        self._free: list[Holder] = []
+        self._lock = threading.Lock()
+        self._makers: set[threading.Thread] = set()
+        self._count = self._misses = 0
+        self._closed = False
+
+    def take(self) -> Holder | None:
+        """Return one in which nothing is, None where there is none now; then another is made for later."""
+        if os.getpid() != self._process:
+            return None  # a fork: they are its parent's
+        with self._lock:
+            for holder in list(self._free):
+                look = _look(holder.pid, holder.shared)
+                if look == holder.new:
+                    self._free.remove(holder)
+                    return holder
+                if look is None or look.files != holder.new.files:
+                    self._free.remove(holder)
+                    self._begin(self._retire, holder)
+            self._misses += 1
+            # Who wants one sandbox only is better off without.
+            if self._misses > 1 and self._count < _MOST and len(self._makers) < _MAKERS and not self._closed:
+                self._count += 1
+                self._begin(self._make)
+        return None
+
+    def give_back(self, holder: Holder) -> None:
+        """Have it lent again, once its sandbox is gone."""
+        with self._lock:
+            if not self._closed:
+                self._free.append(holder)
+                return
+        self._retire(holder)
+
+    def close(self) -> None:
+        """Remove those that are not lent; the others go when they are given back."""
+        with self._lock:
+            self._closed = True
+            makers = list(self._makers)
+        for maker in makers:
+            maker.join()
+        with self._lock:
+            free, self._free = self._free, []
+        for holder in free:
+            self._retire(holder)
+
+    def _begin(self, work: object, *args: Holder) -> None:
+        def run() -> None:
+            try:
+                work(*args)  # type: ignore[operator]
+            finally:
+                with self._lock:
+                    self._makers.discard(thread)
+
+        thread = threading.Thread(target=run, name="tgym-holder", daemon=True)
+        self._makers.add(thread)
+        thread.start()
+
+    def _make(self) -> None:
+        made = ""
+        try:
+            with self._engine.calling("hold a network"):
+                made = self._created()
+                self._engine.client.start(made)
+                found = self._engine.client.inspect_container(made)
+            shared = tuple(Path(found[name]) for name in _SHARED)
+            look = _look(pid := int(found["State"]["Pid"]), shared)
+            if look is not None:
+                self.give_back(Holder(made, pid, shared, look))
+                return
+        except SandboxError:  # sandboxes start the slow way; the error is theirs to tell
+            pass
+        if made:
+            self._remove(made)
+
+    def _created(self) -> str:
+        client = self._engine.client
+        host = client.create_host_config(
+            binds=[f"{trusted_tree().path}:{GUEST}:ro"],
+            network_mode="none",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            read_only=True,
+            pids_limit=4,
+            mem_limit=64 << 20,
+            log_config=LogConfig(type="none"),
+        )
+        config = client.create_container_config(
+            f"{_REPOSITORY}:{_TAG}",
+            [],
+            entrypoint=list(_WAITS),
+            user="65534:65534",
+            hostname="sandbox",
+            labels={LABEL: str(current_owner())},
+            host_config=host,
+        )
+        name = f"tgym-holder-{uuid.uuid4().hex[:12]}"
+        try:
+            return str(client.create_container_from_config(config, name)["Id"])
+        except ImageNotFound:
+            client.import_image_from_data(_nothing(), repository=_REPOSITORY, tag=_TAG)
+            return str(client.create_container_from_config(config, name)["Id"])
+
+    def _retire(self, holder: Holder) -> None:
+        self._remove(holder.id)
+
+    def _remove(self, id: str) -> None:
+        with self._lock:
+            self._count -= 1
+        # One that cannot be removed now is removed by `reap` once this process has ended.
+        with contextlib.suppress(SandboxError), self._engine.calling("remove a holder"):
+            self._engine.client.remove_container(id, force=True, v=True)
+
+
+def _look(pid: int, shared: tuple[Path, ...]) -> _Look | None:
+    """Return what can be seen of the namespace of a process, None where it has ended."""
+    net = Path(f"/proc/{pid}/net")
+    try:
+        counted = "\n".join((net / name).read_text("ascii") for name in ("sockstat", "sockstat6"))
+        return _Look(
+            tuple(re.findall(r"\b(?:used|inuse|tw) \d+", counted)),
+            (net / "unix").read_text("ascii", errors="replace"),
+            tuple(_file(path) for path in shared),
+        )
+    except OSError:
+        return None
+
+
+def _file(path: Path) -> _File:
+    stat = path.stat()
+    with path.open("rb") as opened:
+        contents = opened.read(_MOST_BYTES)
+    attributes = tuple((name, os.getxattr(path, name)) for name in sorted(os.listxattr(path)))
+    return _File(stat.st_mode, (stat.st_uid, stat.st_gid), stat.st_size, contents, attributes)
+
+
+def _nothing() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w"):
+        pass
+    return packed.getvalue()
+
+
+def holders(engine: Engine) -> Holders | None:
+    """Return the holders on `engine`, None where namespaces cannot be looked at from here."""
+    if not engine.is_local or os.geteuid() != 0:
+        return None
+    try:
+        with engine.calling("ask where it is"):
+            root = Path(engine.client.info().get("DockerRootDir") or "/nowhere")
+    except (SandboxError, APIError):
+        return None
+    return Holders(engine) if (root / "containers").is_dir() else None
