@@ -41,6 +41,7 @@ class Rootfs:
     layers: tuple[Path, ...]  # top first; all in one folder
     host: tuple[Path, ...] = ()  # folders of this machine, each the lowest layer below its own name
     bound: tuple[Path, ...] = ()  # folders of this machine, shown read-only as they are
+    preset: bool = True  # whether a new one gets its hosts, hostname and resolv.conf
 
 
 class Keeper:
@@ -160,11 +161,16 @@ class _Plan:
     begin_with: Path | None
 
     @property
+    def is_preset(self) -> bool:
+        """Whether we write into its /etc."""
+        return self.rootfs.preset and self.begin_with is None
+
+    @property
     def folders(self) -> list[str]:
         """The folders to make."""
         names = [ROOT_UPPER, *(path.name for path in self.rootfs.host)]
         upper = [f"{self.base}/{kind}/{name}" for name in names for kind in "uw"]
-        return [f"{self.base}/r", *upper, *([] if self.begin_with else [self.etc])]
+        return [f"{self.base}/r", *upper, *([self.etc] if self.is_preset else [])]
 
     @property
     def etc(self) -> str:
@@ -198,8 +204,8 @@ class _Plan:
 
     def wanted(self) -> dict[str, Any]:
         """Return what the nursery is asked for."""
-        files = {} if self.begin_with else {f"{self.etc}/hosts": _HOSTS, f"{self.etc}/hostname": "sandbox\n"}
-        if self.network and not self.begin_with:
+        files = {f"{self.etc}/hosts": _HOSTS, f"{self.etc}/hostname": "sandbox\n"} if self.is_preset else {}
+        if self.network and self.is_preset:
             with contextlib.suppress(OSError):
                 files[f"{self.etc}/resolv.conf"] = Path("/etc/resolv.conf").read_text("utf-8")
         bound = [[str(path), f"{self.base}/r{path}", "", ""] for path in self.rootfs.bound]
@@ -222,7 +228,7 @@ class _Plan:
         if self.copy:
             lines.append(shlex.join(self.copy))
         lines.append(f"mkdir -p {shlex.join(self.folders)}")
-        if not self.begin_with:
+        if self.is_preset:
             lines += [f"printf %s {shlex.quote(_HOSTS)} >{etc}/hosts", f"echo sandbox >{etc}/hostname"]
             if self.network:
                 lines.append(f"cat /etc/resolv.conf >{etc}/resolv.conf || true")

@@ -211,10 +211,17 @@ class Namespace:
         return self._start(spec, self.store.image(spec.image))
 
     def show(self, name: str, stored: rootfs.Stored) -> Machine:
-        """Return a sandbox over layers that are in no image, for reading them; see `start`."""
-        return self._start(SandboxSpec(stored.name, name), stored)
+        """Return a sandbox over layers that are in no image, for reading what is in them; see `start`."""
+        return self._start(SandboxSpec(stored.name, name), stored, preset=False)
 
-    def _start(self, spec: SandboxSpec, stored: rootfs.Stored, begin_with: Path | None = None) -> Machine:
+    def _start(
+        self,
+        spec: SandboxSpec,
+        stored: rootfs.Stored,
+        begin_with: Path | None = None,
+        *,
+        preset: bool = True,
+    ) -> Machine:
         self._reap_once()
         peer = self._peer(spec.share_network_of)
         with self._lock:
@@ -223,7 +230,7 @@ class Namespace:
             machine = self._held[spec.name] = Machine(self, spec, stored, peer)
         try:
             with self._starts, _named(spec.name):
-                machine.mount(begin_with)
+                machine.mount(begin_with, preset=preset)
         except BaseException:
             machine.close()
             raise
@@ -345,7 +352,7 @@ class Machine:
         self._line: Line | None = None
         self._closing = threading.Lock()
 
-    def mount(self, begin_with: Path | None = None) -> None:
+    def mount(self, begin_with: Path | None = None, *, preset: bool = True) -> None:
         """Make the file system; `Namespace.start` calls it."""
         limits = self.spec.limits
         self._folder = self._runtime._new_folder(self.name)
@@ -354,7 +361,7 @@ class Machine:
         users_of = self._peer._keeper if self._peer else None
         self._keeper = keeper.Keeper(
             self._folder,
-            self._runtime.store.rootfs(self._stored),
+            replace(self._runtime.store.rootfs(self._stored), preset=preset),
             size_mb=self._runtime._size_mb(limits),
             network=limits.network,
             users_of=users_of,

@@ -53,9 +53,10 @@ CASES = [
     pytest.param("namespace", kill_host_side, "artifacts", id="namespace-host-side"),
     pytest.param("namespace", kill_host_side, "restart", id="namespace-host-side-restart", marks=WHOLE),
     pytest.param("namespace", kill_init, "artifacts", id="namespace-init", marks=WHOLE),
-    pytest.param("docker", drop_terminal, "artifacts", id="docker-terminal", marks=DOCKER),
+    pytest.param("docker:runc", drop_terminal, "artifacts", id="docker-terminal", marks=DOCKER),
     pytest.param("docker", drop_terminal, "restart", id="docker-terminal-restart", marks=[DOCKER, WHOLE]),
-    pytest.param("docker", kill_container, "artifacts", id="docker-killed", marks=[DOCKER, WHOLE]),
+    pytest.param("docker:runc", kill_container, "artifacts", id="docker-killed", marks=[DOCKER, WHOLE]),
+    pytest.param("docker", kill_init, "artifacts", id="docker-beside-init", marks=DOCKER),
 ]
 # Files in memory belong to no process: once they fill the limit, the kernel takes the largest process, which by then is
 # the judge: pytest has made room for two small programs, which no longer offer themselves first.
@@ -95,7 +96,9 @@ def test_a_judge_that_is_cut_off_is_no_verdict(
     assert reward != reward
 
 
-@pytest.mark.parametrize("name", ["namespace", pytest.param("docker", marks=DOCKER)])
+@pytest.mark.parametrize(
+    "name", ["namespace", pytest.param("docker", marks=DOCKER), pytest.param("docker:runc", marks=DOCKER)]
+)
 def test_a_program_that_fills_the_judges_memory_earns_nothing(
     runtime_of: Callable[[str], Runtime], tmp_path: Path, name: str
 ) -> None:
@@ -136,8 +139,7 @@ def struck(runtime: Runtime, blow: Blow) -> Iterator[dict[int, object]]:
 
     def strike() -> None:
         while not stop.wait(0.05):
-            now: Any = runtime._held  # type: ignore[attr-defined]
-            for held in list(now.values()) if isinstance(now, dict) else list(now):
+            for held in held_by(runtime):
                 line = held._line
                 if line is None or _keeps_shell(held):
                     continue
@@ -153,6 +155,12 @@ def struck(runtime: Runtime, blow: Blow) -> Iterator[dict[int, object]]:
     finally:
         stop.set()
         striker.join()
+
+
+def held_by(runtime: Any) -> list[Any]:
+    """Every sandbox of a runtime, those beside its Engine too."""
+    beside = getattr(runtime, "_judges", None)
+    return [*runtime._held.values(), *(beside._machines._held.values() if beside else ())]
 
 
 def _keeps_shell(held: Any) -> bool:

@@ -83,7 +83,7 @@ def test_what_is_asked_of_the_engine(docker: Docker) -> None:
     assert host["Memory"] == host["MemorySwap"] == 256 * 1024 * 1024
     assert host["PidsLimit"] == 77
     assert host["NanoCpus"] == docker.engine.cpus * 10**9
-    assert host["NetworkMode"] == "none"
+    assert host["NetworkMode"].startswith(("none", "container:"))  # see test_holders.py
     assert host["LogConfig"]["Type"] == "none"
     ulimits = {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}
     assert (ulimits["core"], ulimits["fsize"]) == (0, 64 * 1024 * 1024)
