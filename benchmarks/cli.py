@@ -17,6 +17,7 @@ from benchmarks.evaluate import run_terminal_bench
 from benchmarks.leaderboard import run_leaderboard_check
 from benchmarks.parity.command import run_parity
 from benchmarks.report import run_report
+from benchmarks.speed import head as one_head
 from benchmarks.speed import many_images, run_store, suite
 from benchmarks.speed.clock import Measured, machine_facts, save
 from benchmarks.speed.peers.compare import Plan
@@ -132,6 +133,21 @@ def store(
     for title, rows in tables.items():
         console.print(_table(title, rows))
     save(out, "run_store", tables)
+
+
+@app.command()
+def head(
+    nodes: Annotated[int, typer.Option(min=1, help="Places that stand in for nodes.")] = 1000,
+    at_once: Annotated[
+        str, typer.Option(help="Episodes under way at once, one after the other.")
+    ] = "64,1000,8000",
+    out: Annotated[Path, typer.Option(help="Raw numbers as JSON.")] = RESULTS / "head.json",
+) -> None:
+    """Measure what the process that decides takes for each episode on many nodes; nothing is played."""
+    rows = [one_head.measure(nodes=nodes, episodes=2 * n + 2000, at_once=n) for n in _counts(at_once)]
+    told = {"question": "What can one head drive?", "machine": machine_facts(), "rows": rows}
+    out.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    Console().print_json(json.dumps(rows))
 
 
 @app.command()

@@ -23,7 +23,7 @@ from kit.own_daemon import FOLDER
 from kit.waiting import wait_until
 
 from terminal_gym.errors import ImageMissing, RuntimeUnavailable, SandboxError
-from terminal_gym.sandbox import nursery
+from terminal_gym.sandbox import base, nursery
 from terminal_gym.sandbox.base import Runtime, SandboxSpec, open_runtime
 from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.tasks.image import ImageRecipe
@@ -173,6 +173,10 @@ def nothing_left_behind() -> Iterator[None]:
     """Fail the session if a container, volume, mount or child process of ours outlives it."""
     mounts, children = _mounts(), _children()
     yield
+    for (
+        shared
+    ) in base._SHARED.values():  # they live as long as their process, and with them what is held ready
+        shared.close()
     nursery.end_own()  # it lives as long as its process: what is to be seen is what else does
     left: list[str] = []
 

@@ -121,7 +121,9 @@ class Engine:
         client = docker.APIClient(base_url=self.address, version=version, timeout=self.call_s, tls=tls)
         if self.is_local:
             client.mount("http+docker://", _Adapter(self.address.removeprefix("unix://"), self.call_s))
-            client.trust_env = False  # no proxy stands before a socket; looking for one is a third of a call's time
+            client.trust_env = (
+                False  # no proxy stands before a socket; looking for one is a third of a call's time
+            )
         return client
 
     @contextlib.contextmanager
