@@ -87,8 +87,7 @@ def judges(engine: Engine, inspect: Inspect) -> Judges | None:
     """Return the room for judges beside `engine`, None where there can be none."""
     if not (engine.is_local and nursery.is_possible()) or cgroup.missing():
         return None
-    with engine.calling("ask how it keeps images"):
-        info = engine.client.info()
+    info = engine.about
     layers = Path(info.get("DockerRootDir") or "/nowhere") / _DRIVER / "l"
     secured = " ".join(info.get("SecurityOptions") or [])
     fits = info.get("Driver") == _DRIVER and info.get("DefaultRuntime") in _PLAIN and layers.is_dir()

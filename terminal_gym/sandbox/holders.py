@@ -11,16 +11,18 @@ What the next sandbox can see of the last one: the counters of the loopback inte
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
 import tarfile
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from docker.errors import APIError, ImageNotFound
+from docker.errors import ImageNotFound
 from docker.types import LogConfig
 
 from terminal_gym.errors import SandboxError
@@ -93,7 +95,7 @@ class Holders:
                     return holder
                 if look is None or look.files != holder.new.files:
                     self._free.remove(holder)
-                    self._begin(self._retire, holder)
+                    self._begin(functools.partial(self._remove, holder.id))
             self._misses += 1
             # Who wants one sandbox only is better off without.
             if self._misses > 1 and self._count < _MOST and len(self._makers) < _MAKERS and not self._closed:
@@ -107,7 +109,7 @@ class Holders:
             if not self._closed:
                 self._free.append(holder)
                 return
-        self._retire(holder)
+        self._remove(holder.id)
 
     def close(self) -> None:
         """Remove those that are not lent; the others go when they are given back."""
@@ -119,12 +121,12 @@ class Holders:
         with self._lock:
             free, self._free = self._free, []
         for holder in free:
-            self._retire(holder)
+            self._remove(holder.id)
 
-    def _begin(self, work: object, *args: Holder) -> None:
+    def _begin(self, work: Callable[[], None]) -> None:
         def run() -> None:
             try:
-                work(*args)  # type: ignore[operator]
+                work()
             finally:
                 with self._lock:
                     self._makers.discard(thread)
@@ -145,10 +147,11 @@ class Holders:
             if look is not None:
                 self.give_back(Holder(made, pid, shared, look))
                 return
-        except SandboxError:  # sandboxes start the slow way; the error is theirs to tell
+        except SandboxError:
             pass
-        if made:
-            self._remove(made)
+        # This Engine does not do it: sandboxes start the slow way, and tell where that does not go either.
+        self._closed = True
+        self._remove(made)
 
     def _created(self) -> str:
         client = self._engine.client
@@ -178,12 +181,11 @@ class Holders:
             client.import_image_from_data(_nothing(), repository=_REPOSITORY, tag=_TAG)
             return str(client.create_container_from_config(config, name)["Id"])
 
-    def _retire(self, holder: Holder) -> None:
-        self._remove(holder.id)
-
     def _remove(self, id: str) -> None:
         with self._lock:
             self._count -= 1
+        if not id:
+            return
         # One that cannot be removed now is removed by `reap` once this process has ended.
         with contextlib.suppress(SandboxError), self._engine.calling("remove a holder"):
             self._engine.client.remove_container(id, force=True, v=True)
@@ -222,9 +224,5 @@ def holders(engine: Engine) -> Holders | None:
     """Return the holders on `engine`, None where namespaces cannot be looked at from here."""
     if not engine.is_local or os.geteuid() != 0:
         return None
-    try:
-        with engine.calling("ask where it is"):
-            root = Path(engine.client.info().get("DockerRootDir") or "/nowhere")
-    except (SandboxError, APIError):
-        return None
+    root = Path(engine.about.get("DockerRootDir") or "/nowhere")
     return Holders(engine) if (root / "containers").is_dir() else None

@@ -91,12 +91,9 @@ def test_an_image_that_is_not_there_is_missing(docker: Docker) -> None:
     ],
 )
 def test_other_engines_have_their_judges_in_containers(docker: Docker, said: dict[str, Any]) -> None:
-    told = docker.engine.client.info()
-    engine: Any = SimpleNamespace(
-        is_local=True, calling=docker.engine.calling, client=SimpleNamespace(info=lambda: told | said)
-    )
+    engine: Any = SimpleNamespace(is_local=True, about=docker.engine.about | said)
     assert beside_engine.judges(engine, lambda _name: {}) is None
-    engine.client.info = lambda: told
+    engine.about = docker.engine.about
     assert beside_engine.judges(engine, lambda _name: {}) is not None
     engine.is_local = False
     assert beside_engine.judges(engine, lambda _name: {}) is None

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from terminal_gym.errors import SandboxLost
+from terminal_gym.errors import SandboxLost, StartFailed
 from terminal_gym.sandbox.base import SandboxSpec
 from terminal_gym.sandbox.container import Container, Docker
 from terminal_gym.sandbox.holders import Holder, Holders
@@ -175,3 +175,20 @@ def test_they_go_with_their_runtime(docker: Docker) -> None:
     assert not mine
     assert docker._holders is not None
     assert docker._holders._count == 0
+
+
+def test_an_engine_that_holds_none_is_asked_once(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Docker()) as runtime:
+        asked_for: list[None] = []
+
+        def refused() -> str:
+            asked_for.append(None)
+            raise StartFailed("no more containers than sandboxes here")
+
+        assert runtime._holders is not None
+        monkeypatch.setattr(runtime._holders, "_created", refused)
+        for _ in range(4):
+            with started(runtime) as sandbox:
+                assert mode(sandbox) == "none"
+            settled(runtime._holders)
+        assert (len(asked_for), runtime._holders._count) == (1, 0)
