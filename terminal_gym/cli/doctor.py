@@ -77,12 +77,13 @@ def _runtime(name: str) -> Finding:
         with closing(open_runtime(name)) as runtime:
             runtime.check()
             missing = tuple(getattr(runtime, "missing_limits", tuple)())
+            judges = str(getattr(runtime, "judges_stand", ""))
     except (TerminalGymError, ImportError) as error:
         first, _, advice = str(error).partition(". ")
         return Finding(name, "no", first, advice)
     if missing:
         return Finding(name, "partly", f"cannot enforce: {', '.join(missing)}", "see docs/sandboxing.md")
-    return Finding(name, "yes", "answers")
+    return Finding(name, "yes", f"answers; judges stand {judges}" if judges else "answers")
 
 
 def _trusted_tree() -> Finding:

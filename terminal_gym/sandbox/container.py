@@ -193,6 +193,11 @@ class Docker:
             return embedded
         return self._start(spec, self.image(spec.image))
 
+    @property
+    def judges_stand(self) -> str:
+        """Where the judges of its tasks do, in words."""
+        return "in containers" if self._judges is None else "beside it, over its layers"
+
     @functools.cached_property
     def _judges(self) -> beside_engine.Judges | None:
         if self.oci_runtime or not self.keeps_layers:
