@@ -8,20 +8,22 @@ Engine with the storage driver overlay2, and control groups for the limits. Else
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from terminal_gym.errors import StartFailed
 from terminal_gym.sandbox import cgroup, images, nursery, rootfs
 from terminal_gym.sandbox.base import SandboxSpec
 from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.namespace import Machine, Namespace
+from terminal_gym.trusted_runtime.tree import GUEST
 
 # A layer of overlay2 is `<root>/overlay2/<id>/diff`; the file `link` beside that names a short link to it in
 # `<root>/overlay2/l`, for mount options have a length limit. Source: Docker's documentation of the driver.
 _DRIVER = "overlay2"
-_PLAIN = ("runc", "crun")  # where the Engine's own default is a stronger runtime, it is wanted for judges too
-_OTHER_OWNERS = ("name=userns", "name=rootless", "name=selinux")  # layers are not root's, or are labelled
+_IN_MEMORY = ("tmpfs", "ramfs")
 
 Inspect = Callable[[str], Mapping[str, Any]]
 
@@ -34,24 +36,28 @@ class Judges:
         inspect: Tells what the Engine says of an image; raises ImageMissing.
     """
 
-    def __init__(self, layers: Path, inspect: Inspect):
+    def __init__(self, name: str, layers: Path, inspect: Inspect):
         self._layers = _Layers(layers, inspect)
         self._machines = Namespace(self._layers, host=False, in_memory=False)
+        self._machines.name = name
+
+    def can_write(self) -> bool:
+        """Whether what a judge writes can lie on this machine's disk, below an overlay."""
+        return self._machines.kind_of_disk() not in _IN_MEMORY and self._machines.can_mount()
 
     def start(self, spec: SandboxSpec) -> Machine | None:
-        """Return a sandbox as `Runtime.start` does, None where the layers of its image are not to be found.
+        """Return a sandbox as `Runtime.start` does, None where it has to be a container.
 
         Raises:
             ImageMissing: The Engine has no such image.
-            StartFailed: The kernel refused.
         """
         try:
             return self._machines.start(spec)
-        except _NoLayers:
+        except (_NoLayers, StartFailed):
             return None
 
     def reader(self, spec: SandboxSpec, written: Mapping[str, Any]) -> Machine | None:
-        """Return a sandbox that shows what a stopped container holds, in which nothing is ever booted.
+        """Return a sandbox that shows what a stopped container holds, in which nothing is ever booted; None: it cannot.
 
         The Engine's own way to read starts a process of its own, with all of the daemon in it, for each path.
 
@@ -59,11 +65,14 @@ class Judges:
             spec: The container's.
             written: What the Engine says of the container.
         """
+        # What the image keeps in a volume is in no layer.
+        if any(mount["Destination"] != GUEST for mount in written.get("Mounts") or []):
+            return None
         try:
             return self._machines.show(
                 f"read-{spec.name}", rootfs.Stored(spec.image, self._layers.links(written))
             )
-        except _NoLayers:
+        except (_NoLayers, StartFailed):
             return None
 
     def await_unused(self, name: str) -> None:
@@ -85,13 +94,13 @@ class Judges:
 
 def judges(engine: Engine, inspect: Inspect) -> Judges | None:
     """Return the room for judges beside `engine`, None where there can be none."""
-    if not (engine.is_local and nursery.is_possible()) or cgroup.missing():
+    if not (engine.is_plain and nursery.is_possible()) or cgroup.missing():
         return None
-    info = engine.about
-    layers = Path(info.get("DockerRootDir") or "/nowhere") / _DRIVER / "l"
-    secured = " ".join(info.get("SecurityOptions") or [])
-    fits = info.get("Driver") == _DRIVER and info.get("DefaultRuntime") in _PLAIN and layers.is_dir()
-    return None if not fits or any(one in secured for one in _OTHER_OWNERS) else Judges(layers, inspect)
+    layers = Path(engine.about.get("DockerRootDir") or "/nowhere") / _DRIVER / "l"
+    if engine.about.get("Driver") != _DRIVER or not layers.is_dir():
+        return None
+    made = Judges(engine.name, layers, inspect)
+    return made if made.can_write() else None
 
 
 class _NoLayers(Exception):
@@ -130,5 +139,10 @@ class _Layers(rootfs.Store):
         return links
 
     def own_layers_of(self, name: str) -> set[Path]:
-        """Return all of its layers: others may stand on them too, and that is the Engine's affair."""
-        return {self.layers / link for link in self.image(name).layers}
+        """Return what the Engine would remove with the name: its last layer, if it has no other name."""
+        found = self._inspect(name)
+        if len(found.get("RepoTags") or ()) > 1:
+            return set()
+        with contextlib.suppress(_NoLayers):
+            return {self.layers / self.links(found)[0]}
+        return set()

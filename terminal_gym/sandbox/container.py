@@ -214,8 +214,10 @@ class Docker:
                 raise StartFailed(f"a sandbox named {spec.name!r} is already held by this process")
             _NAMES.add(key)
         beside: services.Services | None = None
-        holder = self._holders.take() if self._holders is not None and isolation.joins_holder(spec) else None
+        holder: holders.Holder | None = None
         try:
+            if isolation.joins_holder(spec) and self._holders is not None:
+                holder = self._holders.take()
             with self.engine.calling(f"create {spec.name}"):
                 if spec.services:
                     beside = services.started(self.engine, spec, build=self.build)
@@ -235,7 +237,9 @@ class Docker:
 
     @functools.cached_property
     def _holders(self) -> holders.Holders | None:
-        return holders.holders(self.engine) if self.keeps_layers else None
+        if self.oci_runtime or not self.keeps_layers or not self.engine.is_plain:
+            return None
+        return holders.Holders(self.engine)
 
     def _give_back(self, holder: holders.Holder | None) -> None:
         if holder is not None and self._holders is not None:
@@ -415,6 +419,8 @@ class Container:
         self._read_no_more()
         if self._ran:
             self._mend()
+            if self._holder is not None:
+                self._holder.restore()
         self._ran, self._keeps_shell = True, orders.kind == "shell"
         try:
             with self._runtime.starts, self._engine.calling("start", sandbox=self.name):

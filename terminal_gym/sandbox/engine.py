@@ -19,6 +19,8 @@ from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed, Te
 
 OLDEST_API = "1.41"
 CALL_S = 60
+_PLAIN_RUNTIMES = ("runc", "crun")
+_OTHER_OWNERS = ("name=userns", "name=rootless", "name=selinux")
 
 
 class Engine:
@@ -70,6 +72,19 @@ class Engine:
         with self.calling("ask about it"):
             told: Mapping[str, Any] = self.client.info()
         return told
+
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether this process may look behind it: it is this machine's, and we are root as its containers are.
+
+        Not where they are started by anything but runc or crun, or have other users or labels: there what it does
+        itself is wanted.
+        """
+        if not self.is_local or os.geteuid() != 0:
+            return False
+        secured = " ".join(self.about.get("SecurityOptions") or [])
+        plain = self.about.get("DefaultRuntime") in _PLAIN_RUNTIMES
+        return plain and not any(one in secured for one in _OTHER_OWNERS)
 
     @property
     def cpus(self) -> int:

@@ -15,6 +15,7 @@ import functools
 import io
 import os
 import re
+import stat
 import tarfile
 import threading
 import uuid
@@ -33,8 +34,12 @@ from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, trusted_tree
 _REPOSITORY, _TAG = "terminal-gym/holder", "1"  # an image with nothing in it
 _WAITS = (*INIT_ARGV[:-1], "-c", "import signal; signal.pause()")
 _MOST = 64  # of one process; each is a shim of the Engine's and an idle interpreter
+_FAILURES = 3  # in a row: then this Engine is asked for no more
 _MAKERS = 2  # at the same time: while they are made, sandboxes start the slow way
 _MOST_BYTES = 1 << 16  # that are looked at in a file; a new one has some hundred
+_TABLES = ("unix", "ip6_flowlabel")
+# Addresses that the last sandbox has talked to would be remembered in it.
+_FORGETS = {"net.ipv4.tcp_no_metrics_save": "1", "net.ipv4.tcp_fastopen": "0"}
 _SHARED = ("HostsPath", "HostnamePath", "ResolvConfPath")
 
 
@@ -53,8 +58,9 @@ class _File:
 class _Look:
     """What can be seen of a namespace from outside."""
 
+    namespace: int  # its inode: process ids are given out again
     sockets: tuple[str, ...]  # how many there are, by kind; those that wait included
-    unix: str
+    others: tuple[str, ...]  # tables that sockets leave something in
     files: tuple[_File, ...]
 
 
@@ -69,7 +75,18 @@ class Holder:
 
     def is_alive(self) -> bool:
         """Whether its namespace is still held."""
-        return Path(f"/proc/{self.pid}/ns/net").exists()
+        look = _look(self.pid, self.shared)
+        return look is not None and look.namespace == self.new.namespace
+
+    def restore(self) -> None:
+        """Make the shared files what they were, as the Engine does with a container's own before each start."""
+        for path, file in zip(self.shared, self.new.files, strict=True):
+            with contextlib.suppress(OSError):  # one that stays changed is seen when it would be lent again
+                for name in os.listxattr(path):
+                    os.removexattr(path, name)
+                path.write_bytes(file.contents)
+                os.chown(path, *file.owner)
+                path.chmod(stat.S_IMODE(file.mode))
 
 
 class Holders:
@@ -80,7 +97,7 @@ class Holders:
         self._free: list[Holder] = []
         self._lock = threading.Lock()
         self._makers: set[threading.Thread] = set()
-        self._count = self._misses = 0
+        self._count = self._misses = self._failures = 0
         self._closed = False
 
     def take(self) -> Holder | None:
@@ -93,12 +110,13 @@ class Holders:
                 if look == holder.new:
                     self._free.remove(holder)
                     return holder
-                if look is None or look.files != holder.new.files:
+                if look is None or (look.namespace, look.files) != (holder.new.namespace, holder.new.files):
                     self._free.remove(holder)
                     self._begin(functools.partial(self._remove, holder.id))
             self._misses += 1
             # Who wants one sandbox only is better off without.
-            if self._misses > 1 and self._count < _MOST and len(self._makers) < _MAKERS and not self._closed:
+            wanted = self._misses > 1 and self._failures < _FAILURES and not self._closed
+            if wanted and self._count < _MOST and len(self._makers) < _MAKERS:
                 self._count += 1
                 self._begin(self._make)
         return None
@@ -132,8 +150,8 @@ class Holders:
                     self._makers.discard(thread)
 
         thread = threading.Thread(target=run, name="tgym-holder", daemon=True)
+        thread.start()  # `run` cannot end before the caller gives the lock back
         self._makers.add(thread)
-        thread.start()
 
     def _make(self) -> None:
         made = ""
@@ -145,12 +163,13 @@ class Holders:
             shared = tuple(Path(found[name]) for name in _SHARED)
             look = _look(pid := int(found["State"]["Pid"]), shared)
             if look is not None:
+                self._failures = 0
                 self.give_back(Holder(made, pid, shared, look))
                 return
-        except SandboxError:
+        except (SandboxError, LookupError, ValueError, OSError):
             pass
-        # This Engine does not do it: sandboxes start the slow way, and tell where that does not go either.
-        self._closed = True
+        # It may be down just now, or not do it at all: sandboxes start the slow way, and tell where that does not go.
+        self._failures += 1
         self._remove(made)
 
     def _created(self) -> str:
@@ -164,6 +183,7 @@ class Holders:
             pids_limit=4,
             mem_limit=64 << 20,
             log_config=LogConfig(type="none"),
+            sysctls=_FORGETS,
         )
         config = client.create_container_config(
             f"{_REPOSITORY}:{_TAG}",
@@ -197,8 +217,11 @@ def _look(pid: int, shared: tuple[Path, ...]) -> _Look | None:
     try:
         counted = "\n".join((net / name).read_text("ascii") for name in ("sockstat", "sockstat6"))
         return _Look(
+            (net.parent / "ns/net").stat().st_ino,
             tuple(re.findall(r"\b(?:used|inuse|tw) \d+", counted)),
-            (net / "unix").read_text("ascii", errors="replace"),
+            tuple(
+                (net / name).read_text("ascii", errors="replace") for name in _TABLES if (net / name).exists()
+            ),
             tuple(_file(path) for path in shared),
         )
     except OSError:
@@ -206,11 +229,11 @@ def _look(pid: int, shared: tuple[Path, ...]) -> _Look | None:
 
 
 def _file(path: Path) -> _File:
-    stat = path.stat()
+    status = path.stat()
     with path.open("rb") as opened:
         contents = opened.read(_MOST_BYTES)
     attributes = tuple((name, os.getxattr(path, name)) for name in sorted(os.listxattr(path)))
-    return _File(stat.st_mode, (stat.st_uid, stat.st_gid), stat.st_size, contents, attributes)
+    return _File(status.st_mode, (status.st_uid, status.st_gid), status.st_size, contents, attributes)
 
 
 def _nothing() -> bytes:
@@ -218,11 +241,3 @@ def _nothing() -> bytes:
     with tarfile.open(fileobj=packed, mode="w"):
         pass
     return packed.getvalue()
-
-
-def holders(engine: Engine) -> Holders | None:
-    """Return the holders on `engine`, None where namespaces cannot be looked at from here."""
-    if not engine.is_local or os.geteuid() != 0:
-        return None
-    root = Path(engine.about.get("DockerRootDir") or "/nowhere")
-    return Holders(engine) if (root / "containers").is_dir() else None

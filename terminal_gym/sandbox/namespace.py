@@ -90,7 +90,7 @@ class Namespace:
         self._kept: set[Kept] = set()
         self._lock = threading.Lock()
         self._starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
-        self._reaped = False
+        self._reaped, self._process = False, os.getpid()
         atexit.register(_close_at_exit, weakref.ref(self))
 
     def check(self) -> None:
@@ -102,15 +102,7 @@ class Namespace:
         if self.single_uid:
             _check_user_namespaces()
         try:
-            with _named("a sandbox"), self._folder("check") as folder:
-                empty = folder / "empty"
-                empty.mkdir()
-                keeper.Keeper(
-                    folder,
-                    keeper.Rootfs((empty,)),
-                    size_mb=self._size_mb(Limits(disk_mb=1)),
-                    by_nursery=nursery.is_possible() and not self.starter,
-                ).close()
+            self._mount_one()
         except StartFailed as error:
             if isinstance(error.__cause__, OSError):  # a full disk: it says so already
                 raise RuntimeUnavailable(str(error)) from error
@@ -118,6 +110,35 @@ class Namespace:
                 "An overlay needs CONFIG_OVERLAY_FS, for an ordinary user Linux 5.11 or later; or use docker."
             )
             raise RuntimeUnavailable(f"{error}. {advice}") from error
+
+    def can_mount(self) -> bool:
+        """Whether the kernel mounts what a sandbox stands on."""
+        try:
+            self._mount_one()
+        except StartFailed:
+            return False
+        return True
+
+    def _mount_one(self) -> None:
+        with _named("a sandbox"), self._folder("check") as folder:
+            empty = folder / "empty"
+            empty.mkdir()
+            keeper.Keeper(
+                folder,
+                keeper.Rootfs((empty,)),
+                size_mb=self._size_mb(Limits(disk_mb=1)),
+                by_nursery=nursery.is_possible() and not self.starter,
+            ).close()
+
+    def kind_of_disk(self) -> str:
+        """Return the type of the file system on which sandboxes have their folders, "" where it is not known."""
+        asked = subprocess.run(
+            ["stat", "--file-system", "--format=%T", str(self._run.parent)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return asked.stdout.strip()
 
     def missing_limits(self) -> tuple[str, ...]:
         """Return which fields of Limits cannot be enforced here."""
@@ -302,6 +323,8 @@ class Namespace:
 
     def close(self) -> None:
         """Close every sandbox and every snapshot that this runtime still holds."""
+        if os.getpid() != self._process:
+            return  # a fork: they are its parent's
         with self._lock:
             held, kept = list(self._held.values()), list(self._kept)
         for machine in held:

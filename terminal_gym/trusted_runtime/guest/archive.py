@@ -31,20 +31,24 @@ def pack(path: str, limit_bytes: int, out: BinaryIO) -> None:
         FileNotFoundError: Nothing is at `path`.
         OverLimit: Before anything was written.
     """
-    entries = _entries(path.rstrip("/") or "/", limit_bytes)
+    entries, first = _entries(path.rstrip("/") or "/", limit_bytes), dict[tuple[int, int], str]()
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
         for name, place, status in entries:
-            _add(archive, name, place, status)
+            known_as = first.setdefault((status.st_dev, status.st_ino), name) if _has_names(status) else name
+            _add(archive, name, place, status, known_as)
 
 
 def _entries(path: str, limit_bytes: int) -> list[tuple[str, str, os.stat_result]]:
     """Return (name in the archive, path, status) of everything there, parents first."""
     found: list[tuple[str, str, os.stat_result]] = []
     waiting = [(path.rpartition("/")[2] or ".", path, os.lstat(path))]
-    size = 0
+    size, counted = 0, set[tuple[int, int]]()
     while waiting:
         name, place, status = waiting.pop()
-        size += _HEADER_BYTES + (status.st_size if stat.S_ISREG(status.st_mode) else 0)
+        again = _has_names(status) and (status.st_dev, status.st_ino) in counted
+        if _has_names(status):
+            counted.add((status.st_dev, status.st_ino))
+        size += _HEADER_BYTES + (status.st_size if stat.S_ISREG(status.st_mode) and not again else 0)
         if size > limit_bytes or len(found) >= _MOST_ENTRIES:
             raise OverLimit(f"{path}: more than {limit_bytes} bytes or {_MOST_ENTRIES} entries")
         found.append((name, place, status))
@@ -61,10 +65,19 @@ def _children(name: str, place: str) -> list[tuple[str, str, os.stat_result]]:
         raise OverLimit(str(error)) from error
 
 
-def _add(archive: tarfile.TarFile, name: str, place: str, status: os.stat_result) -> None:
+def _has_names(status: os.stat_result) -> bool:
+    """Whether it is a file that may be met again under another name."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+
+
+def _add(archive: tarfile.TarFile, name: str, place: str, status: os.stat_result, known_as: str) -> None:
     entry = tarfile.TarInfo(name)
     entry.mode, entry.mtime = stat.S_IMODE(status.st_mode), max(0, int(status.st_mtime))
     entry.uid, entry.gid = status.st_uid, status.st_gid
+    if known_as != name:
+        entry.type, entry.linkname = tarfile.LNKTYPE, known_as
+        archive.addfile(entry)
+        return
     if stat.S_ISREG(status.st_mode):
         entry.size = status.st_size
         fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,8 +1,9 @@
 """The mounts of an embedded sandbox, and its walls, built by the process that is to live in it.
 
 The caller of `enclose` is PID 1 of a new process namespace, in mount, host name and IPC namespaces of its own, with
-every right. What is built is what bubblewrap builds for the same sandbox: a root without set-uid programs and devices,
-a /proc of its own with this machine's settings read-only or hidden, a small /dev, the trusted tree read-only at /tg.
+every right. What is built is what bubblewrap builds for the same sandbox, and /sys: a root without set-uid programs and
+devices, a /proc of its own with this machine's settings read-only or hidden, /sys read-only, a small /dev, the trusted
+tree read-only at /tg.
 Then it gives up every capability but those it is told to keep, and takes the filter of system calls; neither can be
 undone.
 
@@ -56,8 +57,9 @@ def enclose(walls: dict[str, Any]) -> None:
     _mount(root, root, None, _BIND | _REC)
     os.chdir(root)
     _set_attributes(".", _NOSUID | _NODEV)
-    for name in ("proc", "dev", "tg"):
+    for name in ("proc", "sys", "dev", "tg"):
         _make_folder(name)
+    _make_sys()
     _make_proc(walls["read_only"], walls["hidden"])
     _make_dev(walls["shm_mb"], walls["console"])
     _bind(walls["tree"], "tg", _RDONLY | _NOSUID | _NODEV)
@@ -136,6 +138,14 @@ def _make_proc(read_only: list[str], hidden: list[str]) -> None:
     for name in hidden:
         if os.path.exists(f"proc/{name}"):
             _bind("/dev/null", f"proc/{name}", _RDONLY | _NOSUID | _NODEV)
+
+
+def _make_sys() -> None:
+    """Show the machine as the kernel describes it, and of its network what the sandbox's own is."""
+    _mount("sysfs", "sys", "sysfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC)
+    for name in ("firmware", "devices/virtual/powercap"):  # as Docker hides them
+        if os.path.isdir(f"sys/{name}"):
+            _mount("tgym", f"sys/{name}", "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC, "size=4k,mode=555")
 
 
 def _make_dev(shm_mb: int, console: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from terminal_gym.errors import ImageMissing, StartFailed
 from terminal_gym.sandbox import beside_engine
 from terminal_gym.sandbox.base import SandboxSpec
 from terminal_gym.sandbox.container import Container, Docker
+from terminal_gym.sandbox.engine import Engine
 from terminal_gym.sandbox.namespace import Machine
 from terminal_gym.tasks.image import ImageRecipe
 from terminal_gym.trusted_runtime.orders import ShellOrders
@@ -26,6 +29,9 @@ pytestmark = pytest.mark.docker
 IMAGE = "tgym-test/base:1"
 ORDERS = ShellOrders("c0ffee00c0ffee00")
 # Every kind of file, changed, new and gone, in the image's layers and above them.
+SEEN = (
+    "set -e; cat /etc/debian_version; hostname; ls /sys/class/net /sys/firmware; id -u; lscpu | grep ^CPU.s.:"
+)
 DIRTY = r"""
 mkdir -p /app/deep/er && cd /app
 echo one >one && ln one hard && ln -s one soft && ln -s /nowhere lost && mkfifo pipe
@@ -52,7 +58,7 @@ def test_a_judge_needs_no_container(docker: Docker) -> None:
         assert isinstance(judge, Machine)
         judge.boot(ORDERS)
         ran = judge.run(
-            ["sh", "-c", "cat /etc/debian_version; hostname; tail -n 1 /proc/net/dev | cut -d: -f1; id -u"],
+            ["sh", "-c", SEEN],
             timeout_s=20,
         )
         with docker.start(replace(spec(judges=False), name="beside")) as agent:
@@ -62,11 +68,11 @@ def test_a_judge_needs_no_container(docker: Docker) -> None:
                 [
                     "sh",
                     "-c",
-                    "cat /etc/debian_version; hostname; tail -n 1 /proc/net/dev | cut -d: -f1; id -u",
+                    SEEN,
                 ],
                 timeout_s=20,
             )
-    assert ran.stdout == seen.stdout
+    assert (ran.exit_code, ran.stdout) == (seen.exit_code, seen.stdout) != (0, b"")
 
 
 def test_who_names_an_oci_runtime_has_judges_in_it() -> None:
@@ -91,12 +97,56 @@ def test_an_image_that_is_not_there_is_missing(docker: Docker) -> None:
     ],
 )
 def test_other_engines_have_their_judges_in_containers(docker: Docker, said: dict[str, Any]) -> None:
-    engine: Any = SimpleNamespace(is_local=True, about=docker.engine.about | said)
+    engine = Engine("docker", docker.engine.address, "")
+    engine.about = docker.engine.about | said
     assert beside_engine.judges(engine, lambda _name: {}) is None
+    if "Driver" not in said and "DockerRootDir" not in said:
+        assert not engine.is_plain
+    assert beside_engine.judges(docker.engine, lambda _name: {}) is not None
+    engine.is_plain = False
     engine.about = docker.engine.about
-    assert beside_engine.judges(engine, lambda _name: {}) is not None
-    engine.is_local = False
     assert beside_engine.judges(engine, lambda _name: {}) is None
+
+
+def test_judges_that_could_write_to_memory_only_stand_in_containers(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What they write would count as memory; and no overlay can be laid over an overlay."""
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
+    assert beside_engine.judges(docker.engine, lambda _name: {}) is None
+    with overlay(tmp_path) as merged:
+        monkeypatch.setattr(tempfile, "tempdir", str(merged))
+        assert beside_engine.judges(docker.engine, lambda _name: {}) is None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert beside_engine.judges(docker.engine, lambda _name: {}) is not None
+
+
+@contextmanager
+def overlay(folder: Path) -> Iterator[Path]:
+    for name in ("lower", "upper", "work", "merged"):
+        (folder / name).mkdir()
+    options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "tgym-test", f"{folder}/merged"], check=True)
+    try:
+        yield folder / "merged"
+    finally:
+        subprocess.run(["umount", f"{folder}/merged"], check=True)
+
+
+def test_what_cannot_be_mounted_is_left_to_the_engine(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_args: object, **_settings: object) -> None:
+        raise StartFailed("device or resource busy")
+
+    monkeypatch.setattr(Machine, "mount", refused)
+    with docker.start(spec(judges=True)) as judge:
+        assert isinstance(judge, Container)
+        judge.boot(ORDERS)
+        assert judge.run(["touch", "/app"], timeout_s=20).exit_code == 0
+        judge.stop()
+        assert judge.read_archive("/app", limit_bytes=10_000) is not None
+        assert judge._reader is None
 
 
 def test_layers_that_are_elsewhere_bring_a_container(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +172,51 @@ def built(docker: Docker, tmp_path: Path) -> Iterator[ImageRecipe]:
     docker.remove_image(recipe.name)
 
 
+def test_what_an_image_keeps_in_a_volume_is_read(docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nVOLUME /data\n")
+    recipe = ImageRecipe(f"tgym-test/volume:{uuid.uuid4().hex[:8]}", tmp_path)
+    docker.build(recipe)
+    try:
+        with docker.start(replace(spec(judges=False), image=recipe.name)) as sandbox:
+            sandbox.boot(ORDERS)
+            assert sandbox.run(["sh", "-c", "echo 42 >/data/answer"], timeout_s=20).exit_code == 0
+            sandbox.stop()
+            assert entries(sandbox.read_archive("/data/answer", limit_bytes=10_000))["answer"][-1] == b"42\n"
+    finally:
+        docker.remove_image(recipe.name)
+
+
+def test_an_image_goes_while_a_judge_stands_on_what_it_shares(docker: Docker, built: ImageRecipe) -> None:
+    with docker.start(spec(judges=True)) as judge:
+        judge.boot(ORDERS)
+        docker.remove_image(built.name)
+        docker.engine.client.tag(IMAGE, "tgym-test/other-name", "1")
+        docker.remove_image("tgym-test/other-name:1")
+        assert judge.run(["test", "-e", "/etc/debian_version"], timeout_s=20).exit_code == 0
+
+
+def test_a_fork_leaves_them_to_its_parent(docker: Docker) -> None:
+    with docker.start(spec(judges=True)) as judge:
+        judge.boot(ORDERS)
+        program = (
+            "import os, sys\n"
+            "from terminal_gym.sandbox.base import SandboxSpec, open_runtime\n"
+            "from terminal_gym.trusted_runtime.orders import ShellOrders\n"
+            "runtime = open_runtime('docker')\n"
+            "judge = runtime.start(SandboxSpec(sys.argv[1], sys.argv[2], judges=True))\n"
+            "judge.boot(ShellOrders('c0ffee00c0ffee00'))\n"
+            "if (child := os.fork()) == 0:\n"
+            "    sys.exit(0)\n"
+            "os.waitpid(child, 0)\n"
+            "print(judge.run(['echo', 'alive'], timeout_s=20).stdout)\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program, IMAGE, f"fork-{uuid.uuid4().hex[:8]}"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert ran.stdout == "b'alive\\n'\n", ran.stderr
+
+
 def test_an_image_stays_while_a_judge_stands_on_it(docker: Docker, built: ImageRecipe) -> None:
     with docker.start(replace(spec(judges=True), image=built.name)) as judge:
         judge.boot(ORDERS)
@@ -136,10 +231,10 @@ def entries(archive: bytes | None) -> dict[str, tuple[Any, ...]]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return {
             entry.name.rstrip("/"): (
-                entry.type if entry.type != tarfile.LNKTYPE else tarfile.REGTYPE,
+                entry.type,
                 entry.mode & 0o7777,
                 (entry.uid, entry.gid),
-                entry.linkname if entry.issym() else "",
+                entry.linkname,
                 _contents(tar, entry),
             )
             for entry in tar
