@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from env_registry.pipeline.build import Builder
-from env_registry.pipeline.plan import Plan
+from env_registry.pipeline.plan import SYSTEMS, Plan, recipe
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected
 from terminal_gym.errors import BuildFailed, StartFailed
@@ -40,3 +41,12 @@ def test_a_toolchain_that_does_not_build(
     builder = Builder(Settings(tmp_path, tmp_path, ("path:x",)), cast(Runtime, cast(Any, Full())))
     with pytest.raises(error, match=says):
         builder._base(Plan("make", "make", "true", packages))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_each_line_of_a_script_is_a_whole_command(name: str) -> None:
+    plan = Plan(name, SYSTEMS[name].script, SYSTEMS[name].smoke)
+    text = recipe("", plan).split("RUN ")
+    for body in (plan.script, plan.smoke, *text[1:]):
+        subprocess.run(["sh", "-n", "-c", body], check=True)
+    assert len(text) == 3
