@@ -35,20 +35,26 @@ VERSION = 1
 def fit_linear(tried: Attempts, *, penalty: float = 1.0) -> dict[str, list[float] | float]:
     """Return mean, scale, weights and bias of a logistic regression on standardised features."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
 
     rows = numpy.vstack(tried.features)
     labels = numpy.repeat(tried.built, [len(one) for one in tried.features])
     weights = numpy.repeat([1 / len(one) for one in tried.features], [len(one) for one in tried.features])
-    scaler = StandardScaler().fit(rows, sample_weight=weights)
+    mean, scale = _standard(rows, weights)
     model = LogisticRegression(C=1 / penalty, max_iter=5_000)
-    model.fit(scaler.transform(rows), labels, sample_weight=weights)
+    model.fit((rows - mean) / scale, labels, sample_weight=weights)
     return {
-        "mean": [float(one) for one in scaler.mean_],
-        "scale": [float(one) for one in scaler.scale_],
+        "mean": [float(one) for one in mean],
+        "scale": [float(one) for one in scale],
         "weights": [float(one) for one in model.coef_[0]],
         "bias": float(model.intercept_[0]),
     }
+
+
+def _standard(rows: Array, weights: Array) -> tuple[Array, Array]:
+    """The weighted mean and deviation of each feature; 1 for the latter where it is the same in all rows."""
+    mean = numpy.average(rows, axis=0, weights=weights)
+    scale = numpy.sqrt(numpy.average((rows - mean) ** 2, axis=0, weights=weights))
+    return mean, numpy.where(scale > 1e-9, scale, 1.0)
 
 
 def repository_score(model: Mapping[str, Any], features: Array) -> float:

@@ -16,9 +16,9 @@ from env_registry.pipeline.features import FEATURES
 from env_registry.pipeline.score import open_scorer
 from env_registry.pipeline.stage import Row, Table
 from terminal_gym.errors import BadSetting, ForgedRecord
-from training.attempts import read_attempts
+from training.attempts import Attempts, read_attempts
 from training.cli import app
-from training.scorer import out_of_fold, repository_score, train
+from training.scorer import fit_linear, out_of_fold, repository_score, train
 from training.scorer_metrics import measured
 
 WORDS = {True: "def main(): return 0\n", False: "TODO FIXME TODO FIXME\n"}
@@ -54,6 +54,18 @@ def work(tmp_path: Path) -> Path:
     collect.append(Row("r20", True))
     collect.close()
     return tmp_path
+
+
+@pytest.mark.parametrize("always", [0.1, 1.0])
+def test_a_feature_that_never_changes_is_left_as_it_is(always: float) -> None:
+    rng = numpy.random.default_rng(0)
+    sizes = rng.integers(1, 51, size=60)
+    files = [numpy.column_stack([rng.random(n), numpy.full(n, always)]) for n in sizes]
+    names, built = tuple(map(str, range(60))), numpy.arange(60) % 3 > 0
+    told = fit_linear(Attempts(names, built, tuple(files), ((),) * 60, (Path(),) * 60))
+    assert told["scale"][1] == 1.0  # type: ignore[index]
+    assert told["weights"][1] == pytest.approx(0.0, abs=1e-6)  # type: ignore[index]
+    assert numpy.isfinite(told["weights"] + told["mean"]).all()  # type: ignore[operator]
 
 
 def test_a_scorer_tells_what_builds_and_is_read_by_the_pipeline(work: Path) -> None:
