@@ -133,7 +133,10 @@ def funnel_(
 def publish_(
     config: Config,
     out: Annotated[Path, typer.Option(help="The catalogue and data set, a new folder.")],
-    grounded: Annotated[bool, typer.Option("--grounded", help="Only what reads its own repository.")] = False,
+    grounded: Annotated[
+        bool,
+        typer.Option("--grounded", help="Only what reads its own repository, and passed on no other (swap)."),
+    ] = False,
     played: Annotated[
         list[Path] | None,
         typer.Option("--run", help="A run folder: how often agents solved an instance tells its difficulty."),

@@ -21,6 +21,7 @@ from env_registry.difficulty import measured, solved
 from env_registry.pipeline.run import funnel
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Row, Table
+from env_registry.pipeline.swap import swapped
 from env_registry.store import write_big_index
 from terminal_gym.errors import BadSetting, StoreError
 from terminal_gym.tasks.catalogue import read_folder
@@ -42,7 +43,8 @@ def publish(settings: Settings, out: Path, *, grounded: bool = False, runs: Sequ
     """Write what was accepted into a new folder; returns the number of instances.
 
     Args:
-        grounded: Leave out the instances of families that would be solved over another repository as well.
+        grounded: Leave out the instances of families that would be solved over another repository as well, and those
+            of which the swap says that they were, or that they did not pass on their own image.
         runs: Run folders in which agents played these instances: their solve rates tell the difficulty.
 
     Raises:
@@ -54,7 +56,7 @@ def publish(settings: Settings, out: Path, *, grounded: bool = False, runs: Sequ
     sources = {row.key: row for row in Table(settings.work, "collect").kept}
     licences = {key: str(row.cells["licence"]) for key, row in sources.items()}
     every = Table(settings.work, "accept").kept
-    accepted = [row for row in every if row.cells["grounded"]] if grounded else every
+    accepted = _grounded(settings.work, every) if grounded else every
     if not accepted:
         raise BadSetting(f"{settings.work} holds no accepted instance. Run the pipeline first.")
     played = solved(runs)
@@ -71,6 +73,11 @@ def publish(settings: Settings, out: Path, *, grounded: bool = False, runs: Sequ
     except OSError as error:
         raise StoreError(f"{out}: cannot be written: {error.strerror}.") from error
     return len(rows)
+
+
+def _grounded(work: Path, every: Sequence[Row]) -> list[Row]:
+    not_its_own = {one.key for one in swapped(work) if one.elsewhere or (one.tried and not one.own)}
+    return [row for row in every if row.cells["grounded"] and row.key not in not_its_own]
 
 
 def _published(settings: Settings, row: Row, licences: Mapping[str, str], out: Path) -> dict[str, Any]:

@@ -236,6 +236,15 @@ def test_an_instance_fails_on_another_repositorys_image(settings: Settings, tmp_
     anywhere = {row.key for row in Table(settings.work, "accept").kept if not row.cells["grounded"]}
     assert {one.key for one in found if one.elsewhere} == anywhere
     assert swap(settings).kept == 0  # every image has its row
+    grounded = {row.key for row in Table(settings.work, "accept").kept} - anywhere
+    assert publish(settings, tmp_path / "out", grounded=True) == len(grounded) == 2
+    alike = sorted(grounded)[0]  # another repository's file may well say the same
+    later = Table(settings.work, "swap")
+    cells = {"repository": "path:third", "instances": [alike], "solved": [alike]}
+    later.append(Row("path:third", True, cells=cells))
+    later.close()
+    assert publish(settings, tmp_path / "left", grounded=True) == 1
+    assert publish(settings, tmp_path / "all") == 3
 
 
 @pytest.mark.parametrize(
