@@ -119,12 +119,15 @@ def callers(tree: Tree, rng: random.Random) -> Drawn | None:
     )  # fmt: skip
 
 
+_LICENCE = re.compile(r"(licen[cs]e|copying|notice)[^/]*$", re.IGNORECASE)  # the same in many projects
+
+
 def constants(tree: Tree, rng: random.Random) -> Drawn | None:
     """The names in capitals of one file, with how often they stand there."""
     found = {}
     for path, text in tree.texts.items():
         count = Counter(re.findall(r"\b[A-Z][A-Z0-9_]{3,}\b", text, re.ASCII))
-        if PurePosixPath(path).suffix and 4 <= len(count) <= 80:
+        if PurePosixPath(path).suffix and 4 <= len(count) <= 80 and not _LICENCE.search(path):
             found[path] = count
     if not found:
         return None

@@ -65,9 +65,12 @@ def suffixes(tree: Tree, rng: random.Random) -> Drawn | None:
     """How many files of each kind a folder holds."""
     every = [*tree.texts, *tree.others]
     tops = Counter(path.split("/")[0] for path in every if "/" in path)
+    own = {path.split("/")[0] for path in tree.texts}  # what the build alone filled is alike in many projects
     names = sorted(name for name, times in tops.items() if 5 <= times <= 2_000 and not name.startswith("."))
     found = {}
     for name in names:
+        if name not in own:
+            continue
         below = [path for path in every if path.startswith(f"{name}/")]
         kinds = Counter(s for path in below if re.fullmatch(r"\.[a-z0-9]+", s := PurePosixPath(path).suffix))
         if len(kinds) >= 2:

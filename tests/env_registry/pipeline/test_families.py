@@ -108,3 +108,14 @@ def test_a_family_draws_by_its_seed_and_its_tests_hold_no_line_of_the_repository
     lines = {line.strip() for text in _FILES.values() for line in text.splitlines() if len(line.strip()) > 12}
     assert not [line for line in lines - {"from pathlib import Path"} if line in tests]
     assert drawn(Tree("path:none", {}, frozenset(), ()), family, seed=0) is None
+
+
+def test_what_is_alike_in_many_projects_is_not_asked_about() -> None:
+    words = "".join(f"{name} " for name in ("MIT", "LICENSE", "SOFTWARE", "WARRANTY", "DAMAGES", "COPYRIGHT"))
+    left = [f"vendor/composer/{name}" for name in ("a.php", "b.php", "c.php", "d.json", "e.json")]
+    alike = Tree("path:a", {"LICENSE.txt": words}, frozenset(left), ())
+    assert drawn(alike, "constants", seed=0) is None
+    assert drawn(alike, "suffixes", seed=0) is None
+    own = Tree("path:a", {"names.txt": words, "vendor/mine.php": "x\n"}, frozenset(left), ())
+    assert drawn(own, "constants", seed=0) is not None
+    assert drawn(own, "suffixes", seed=0) is not None
