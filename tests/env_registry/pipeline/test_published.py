@@ -47,7 +47,20 @@ def test_each_passes_on_its_own_image_and_on_no_other_that_was_tried() -> None:
         one = swapped[row["id"]]
         assert one["own"]
         assert one["elsewhere"] == []
-        assert one["tried"] >= 90
+        assert one["tried"] >= 120
+
+
+def test_the_run_is_as_large_as_was_asked_for() -> None:
+    told = json.loads((RESULTS / "funnel.json").read_text())
+    assert told["collect"]["in"] >= 120
+    assert told["build"]["kept"] >= 60
+    assert len(told["accept"]["languages"]) >= 6
+    assert told["accept"]["kept"] >= 200
+    assert max(told["accept"]["families"].values()) <= 10
+    assert len(lines("index.jsonl")) >= 120
+    scorer = json.loads((RESULTS / "scorer-metrics.json").read_text())
+    assert scorer["repositories"] >= 120
+    assert scorer["failed"] >= 30
 
 
 def test_replies_ended_on_real_images_as_they_were_written_to() -> None:
@@ -55,7 +68,7 @@ def test_replies_ended_on_real_images_as_they_were_written_to() -> None:
     wanted = {
         one["project"]: one["reason"] for one in replies() if one["stage"] == "accept" or not one["reason"]
     }
-    assert len(told) == len({one["project"] for one in told}) == 5
+    assert len(told) == len({one["project"] for one in told}) == 9
     for one in told:
         assert one["found"] == one["wanted"] == wanted[one["project"]]
     assert {one["found"] for one in told} == {"", "invalid", "cheated", "noop-passes-a-test"}

@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+{ find tests/unity/examples/example_2/test -type f -name '*.c' -printf '%s %p\n' | sort -k1,1nr | head -n 3; } > answer/largest.txt

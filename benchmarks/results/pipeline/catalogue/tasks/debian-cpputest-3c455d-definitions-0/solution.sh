@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+grep -oE '^#define +[A-Za-z_][A-Za-z0-9_]*' include/CppUTest/CommandLineTestRunner.h | sed -E 's/^#define +//' | LC_ALL=C sort -u > answer/names.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+grep -rc --include='*.php' -F oneOf src | grep -v ':0$' | LC_ALL=C sort | tail -n +2 > answer/mentions.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+{ find internal -type f -name '*.js' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; } | sed '$d' > answer/sums.txt

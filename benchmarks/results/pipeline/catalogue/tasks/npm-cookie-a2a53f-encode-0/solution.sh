@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+{ echo "begin dist/index.d.ts $(wc -c < dist/index.d.ts)"; base64 -w 64 dist/index.d.ts; echo end; } > answer/packed.txt

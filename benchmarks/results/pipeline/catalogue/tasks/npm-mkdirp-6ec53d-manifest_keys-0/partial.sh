@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+{ grep -nE '^  "[A-Za-z0-9_.@/-]+":' package.json | sed -E 's/^([0-9]+):  "([^"]+)":.*/\1 \2/'; } | sed '$d' > answer/keys.txt

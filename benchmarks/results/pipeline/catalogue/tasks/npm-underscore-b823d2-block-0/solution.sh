@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+{ awk 'index($0, "function createIndexFinder(") == 1 {on = 1; print; next} on && /^[^ \t]/ {exit} on {print}' cjs/_createIndexFinder.js | sed -e :a -e '/^[[:space:]]*$/{$d;N;ba' -e '}'; } > answer/block.txt

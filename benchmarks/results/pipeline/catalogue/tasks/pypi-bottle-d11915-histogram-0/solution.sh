@@ -1,4 +1,0 @@
-#!/bin/bash
-cd /app
-mkdir -p answer
-{ awk '{n[int(length($0) / 10) * 10]++} END {for (k in n) print k, n[k]}' test/test_contextlocals.py | sort -n; } > answer/histogram.txt

@@ -1,4 +1,0 @@
-#!/bin/bash
-cd /app
-mkdir -p answer
-{ find docs -type f -name '*.py' -print0 | xargs -0 grep -hoE '^(import|from) [A-Za-z0-9_]+' | sed -E 's/^(import|from) //' | LC_ALL=C sort | uniq -c | awk '{print $1, $2}'; } | sed '$d' > answer/imports.txt

@@ -1,4 +1,0 @@
-#!/bin/bash
-cd /app
-mkdir -p answer
-{ grep -oE '\b[A-Z][A-Z0-9_]{3,}\b' markdown/core.py | LC_ALL=C sort | uniq -c | LC_ALL=C sort -k1,1nr -k2,2 | awk '{print $1, $2}'; } | sed '$d' > answer/constants.txt

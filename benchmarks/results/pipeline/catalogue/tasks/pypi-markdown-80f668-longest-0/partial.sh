@@ -1,4 +1,0 @@
-#!/bin/bash
-cd /app
-mkdir -p answer
-find .zensical/mkdocstring_templates/python -type f -name '*.jinja' -exec wc -l {} + | grep -v ' total$' | sort -rn | head -n 1 | sed 's/^ *[0-9]* //' > answer/which.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+{ awk '{n[int(length($0) / 10) * 10]++} END {for (k in n) print k, n[k]}' PKG-INFO | sort -n; } > answer/histogram.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+cd /app
+mkdir -p answer
+find simpleparse/stt -type f -name '*.c' | LC_ALL=C sort | while read -r f; do echo "$(wc -l < "$f") $f"; done > answer/inventory.txt

@@ -1,4 +1,0 @@
-#!/bin/bash
-cd /app
-mkdir -p answer
-grep -rc --include='*.py' -F index toolz/curried | grep -v ':0$' | LC_ALL=C sort > answer/mentions.txt
