@@ -26,7 +26,8 @@ from terminal_gym.trajectory.store import Row, Run
 from training import chat_format, summary
 from training.chat_format import Tokens
 from training.labels import Labels, labels_of
-from training.table import Example, Facts, Writer, fingerprint, write_facts
+from training.table import Example, Facts, Writer, check_fits, fingerprint, write_facts
+from training.table import read_rows as table_rows
 
 RELEASED = "released"  # status of rows that come without a verdict of ours
 Words = Literal["auto", "sampled", "text"]
@@ -106,6 +107,7 @@ def make_table(
     gate: Gate | None = None,
     benchmark: Benchmark | None = None,
     labels: Mapping[str, Labels] | None = None,
+    beside: Path | None = None,
 ) -> Made:
     """Write the table of `sources` into a new folder; it appears whole, or not at all.
 
@@ -118,9 +120,11 @@ def make_table(
         gate: What is asked of an attempt of a run; None: a verdict that it passed.
         benchmark: Texts that must not be learned.
         labels: Domain and repository by task, before those of the tasks.
+        beside: A table whose rows enter as they are, after those of `sources`.
 
     Raises:
-        BadSetting: The folder exists; the tokenizer would mis-mask; or nothing enters. Nothing was left behind.
+        BadSetting: The folder exists; the tokenizer would mis-mask; nothing of `sources` enters; or `beside` is of
+            another tokenizer, template or length. Nothing was left behind.
         SchemaMismatch: A source cannot be read.
         StoreError: It cannot be written. Nothing was left behind.
     """
@@ -128,6 +132,8 @@ def make_table(
         raise BadSetting(f"{folder} exists. Name a new folder.")
     choice, gate = choice or Choice(), gate or Gate()
     template = chat_format.matching(tokenizer, name=choice.template)
+    if beside is not None:
+        check_fits(beside, tokenizer, model=tokenizer_name, template=template, max_tokens=choice.max_tokens)
     dropped = Counter[str]()
     attempts = _attempts(sources, gate, labels or {}, dropped, seed=choice.seed)
     sift = _Sift(choice, benchmark, dropped)
@@ -142,16 +148,21 @@ def make_table(
                 stack.callback(writer.close)
             for attempt in attempts:
                 for example in sift.examples(attempt, tokenizer, chat_format.SYSTEMS[template]):
-                    split = _split(example.repository, choice)
-                    writers[split].add(example)
-                    told.append(_told(example, split))
-        _check_any(writers, sources, dropped)
+                    split, cells = _split(example.repository, choice), example.cells()
+                    writers[split].add(cells)
+                    told.append(_told(cells, split))
+            _check_any(writers, sources, dropped)
+            if beside is not None:
+                for split, writer in writers.items():
+                    for cells in table_rows(beside, split):
+                        writer.add(cells)
+                        told.append(_told(cells, split))
         facts = Facts(
             tokenizer=tokenizer_name,
             fingerprint=fingerprint(tokenizer),
             template=template,
             max_tokens=choice.max_tokens,
-            sources=tuple(map(str, sources)),
+            sources=tuple(map(str, sources if beside is None else (*sources, beside))),
             settings=asdict(choice)
             | {"gate": asdict(replace(gate, liked=None)) | {"judged_by_model": gate.liked is not None}},
             rows={split: writer.rows for split, writer in writers.items()},
@@ -310,10 +321,9 @@ def _example(
     )
 
 
-def _told(example: Example, split: str) -> dict[str, Any]:
-    cells = example.cells()
-    told = {name: cells[name] for name in ("task", "domain", "repository", "source", "turns", "learned")}
-    return told | {"split": split, "tokens": len(example.tokens), "shortened": example.shortened}
+def _told(cells: Mapping[str, Any], split: str) -> dict[str, Any]:
+    names = ("task", "domain", "repository", "source", "turns", "learned", "shortened")
+    return {name: cells[name] for name in names} | {"split": split, "tokens": len(cells["input_ids"])}
 
 
 def _check_any(writers: Mapping[str, Writer], sources: Sequence[Path], dropped: Counter[str]) -> None:

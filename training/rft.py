@@ -2,7 +2,7 @@
 
     OUT/settings.yaml   what was asked for
     OUT/round-N/run/    K attempts at each task by the policy of this round, a run folder
-    OUT/round-N/table/  what passed, a training table
+    OUT/round-N/table/  what passed, a training table; the lessons too, where there are some
     OUT/round-N/sft/    the fine-tuning; its model is the next round's policy
     OUT/rounds.json     how often each round's policy passed
 
@@ -32,6 +32,7 @@ from training.examples import Choice, make_table
 from training.rollout_bridge import Live
 from training.settings import Lora, Model, check_attention, check_context, check_device, check_versions, plain
 from training.sft import Sft
+from training.table import check_fits
 from training.tokenizers import open_tokenizer
 
 
@@ -48,6 +49,8 @@ class Rft:
     """At each task, in each round."""
     per_task: int | None = 4
     """At most so many passed attempts at one task enter a round's table."""
+    lessons: str | None = None
+    """A training table whose rows enter each round's table too, so that what was taught is not forgotten."""
     context_tokens: int = 32_768
     reply_tokens: int = 1_024
     """Of one reply."""
@@ -79,7 +82,11 @@ def prepare(settings: Rft, *, where: str = "the configuration") -> None:
     if settings.lora is not None and settings.start == "last" and settings.rounds > 1:
         raise BadSetting("Adapters do not stack: with lora, set start to first, or rounds to 1.")
     settings.live.agent_settings()
-    chat_format.matching(open_tokenizer(settings.model.name), name=settings.model.template)
+    name, tokenizer = settings.model.name, open_tokenizer(settings.model.name)
+    template = chat_format.matching(tokenizer, name=settings.model.template)
+    if settings.lessons is not None:
+        room = settings.context_tokens
+        check_fits(Path(settings.lessons), tokenizer, model=name, template=template, max_tokens=room)
     sft.check_arguments(_tuning(settings, 0, settings.model.name), where=where)
     _refs(settings)
 
@@ -174,7 +181,14 @@ def _learned(settings: Rft, number: int, folder: Path, policy: str, say: Callabl
             seed=settings.seed,
         )
         tokenizer = open_tokenizer(policy)
-        make_table([folder / "run"], folder / "table", tokenizer, tokenizer_name=policy, choice=choice)
+        make_table(
+            [folder / "run"],
+            folder / "table",
+            tokenizer,
+            tokenizer_name=policy,
+            choice=choice,
+            beside=None if settings.lessons is None else Path(settings.lessons),
+        )
     ready = sft.prepare(tuning, where=f"round {number}")
     return str(sft.train(ready, resume=(Path(tuning.out) / "settings.yaml").is_file(), say=say)["model"])
 

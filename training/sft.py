@@ -36,7 +36,7 @@ from training.settings import (
     plain,
     trainer_arguments,
 )
-from training.table import Facts, check_table, fingerprint, read_facts
+from training.table import Facts, check_fits, check_table
 from training.tokenizers import open_tokenizer
 
 TOLD = ("loss", "eval_loss", "learning_rate", "grad_norm", "reward", "pass@1", "epoch", "train_runtime")
@@ -85,23 +85,15 @@ def prepare(settings: Sft, *, where: str = "the configuration") -> Ready:
         SchemaMismatch: The table is of another version.
     """
     check_versions()
-    facts = read_facts(Path(settings.table))
-    check_table(Path(settings.table))
     has_gpu = check_device(needs_gpu=settings.needs_gpu, where=where)
     check_attention(settings.model.attention)
     _check_packing(settings)
     check_context(settings.model.name, settings.context_tokens)
-    if facts.max_tokens > settings.context_tokens:
-        found = f"{settings.table} has rows of up to {facts.max_tokens} tokens"
-        raise BadSetting(f"{found}, context_tokens is {settings.context_tokens}. Make it with fewer.")
-    tokenizer = open_tokenizer(settings.model.name)
-    if fingerprint(tokenizer) != facts.fingerprint:
-        found = f"{settings.table} was made with the tokenizer of {facts.tokenizer}"
-        raise BadSetting(f"{found}, which is not that of {settings.model.name}. Make it with that one.")
+    table, name, room = Path(settings.table), settings.model.name, settings.context_tokens
+    tokenizer = open_tokenizer(name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
-    if template != facts.template:
-        raise BadSetting(f"{settings.table} has the template {facts.template}, the model {template}.")
-    table, room = Path(settings.table), settings.context_tokens
+    facts = check_fits(table, tokenizer, model=name, template=template, max_tokens=room)
+    check_table(table)
     held_out = open_tasks(settings.held_out, table, context_tokens=room) if settings.held_out else {}
     arguments = _arguments(settings, has_gpu=has_gpu, where=where)
     return Ready(settings, facts, tokenizer, template, held_out, arguments)

@@ -90,13 +90,14 @@ class Writer:
     _held_tokens: int = 0
     _file: Any = None
 
-    def add(self, example: Example) -> None:
-        cells = example.cells()
+    def add(self, cells: dict[str, Any]) -> None:
+        """Add a row, as `Example.cells` or `read_rows` gives it."""
+        tokens = len(cells["input_ids"])
         self.rows += 1
-        self.tokens += len(example.tokens)
+        self.tokens += tokens
         self.learned += cells["learned"]
         self._held.append(cells)
-        self._held_tokens += len(example.tokens)
+        self._held_tokens += tokens
         if self._held_tokens > _GROUP_TOKENS:
             self._flush()
 
@@ -139,6 +140,32 @@ def read_facts(folder: Path) -> Facts:
         return Facts(**cells)
     except TypeError as error:
         raise SchemaMismatch(f"{folder / FACTS}: {error}. Make the table again.") from error
+
+
+def check_fits(folder: Path, tokenizer: Any, *, model: str, template: str, max_tokens: int) -> Facts:
+    """Return what the table in `folder` is, which a model may learn from.
+
+    Args:
+        folder: The table's.
+        tokenizer: Of the model.
+        model: Its name.
+        template: Of its chats, as `chat_format.matching` names it.
+        max_tokens: Of one row.
+
+    Raises:
+        BadSetting: There is no table, or it was made for another tokenizer or template, or for longer rows.
+        SchemaMismatch: It was written by another version.
+    """
+    facts = read_facts(folder)
+    if facts.max_tokens > max_tokens:
+        found = f"{folder} has rows of up to {facts.max_tokens} tokens"
+        raise BadSetting(f"{found}, context_tokens is {max_tokens}. Make it with fewer.")
+    if fingerprint(tokenizer) != facts.fingerprint:
+        found = f"{folder} was made with the tokenizer of {facts.tokenizer}"
+        raise BadSetting(f"{found}, which is not that of {model}. Make it with that one.")
+    if template != facts.template:
+        raise BadSetting(f"{folder} has the template {facts.template}, the model {template}.")
+    return facts
 
 
 def read_rows(folder: Path, split: str = "train") -> Iterator[dict[str, Any]]:

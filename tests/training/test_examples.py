@@ -87,6 +87,29 @@ def test_duplicates_and_caps(tmp_path: Path, tokens: Any) -> None:
     }
 
 
+def test_another_table_enters_as_it_is_and_alone_makes_no_table(tmp_path: Path, tokens: Any) -> None:
+    labels = {f"T/{k}": Labels("d", f"repo-{k}") for k in range(4)}
+    before = make(
+        tmp_path / "a", many(8), tokens, labels=labels, choice=Choice(eval_share=0.5, seed=1)
+    ).folder
+    new = talk([("Do it.", REPLY)], task="T/new", tokens=tokens)
+    choice = Choice(per_task=1)
+    made = make(tmp_path / "b", [new], tokens, choice=choice, beside=before)
+    old = {split: list(read_rows(before, split)) for split in ("train", "eval")}
+    assert all(old.values())
+    first, *rest = read_rows(made.folder)
+    assert first["task"] == "T/new"
+    assert rest == old["train"]  # no cap, no split of this table is asked of them
+    assert list(read_rows(made.folder, "eval")) == old["eval"]
+    assert made.facts.rows == {"train": 1 + len(old["train"]), "eval": len(old["eval"])}
+    assert made.facts.sources[-1] == str(before)
+    with pytest.raises(BadSetting, match="Nothing of"):
+        make(tmp_path / "c", [talk([("Do it.", "no")], status="failed")], tokens, beside=before)
+    with pytest.raises(BadSetting, match="rows of up to 32768"):
+        make(tmp_path / "d", [new], tokens, choice=Choice(max_tokens=64), beside=before)
+    assert not (tmp_path / "d" / "table").exists()
+
+
 def test_a_cap_does_not_favour_what_ended_first(tmp_path: Path, tokens: Any) -> None:
     kept = {
         row["attempt"]

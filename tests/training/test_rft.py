@@ -67,13 +67,14 @@ def test_what_passed_is_learned_as_it_was_sampled_and_a_cut_round_goes_on(
                  trainer={**QUICK, "max_steps": 80})  # fmt: skip
     policy = Path(sft.train(sft.prepare(taught))["model"])
 
-    made = settings(tmp_path, policy)
+    made = settings(tmp_path, policy, lessons=str(table))
     rft.prepare(made)
     told = rft.train(made, runtime=runtime)
     assert told["rounds"][0]["passed"] == 2
     folder = tmp_path / "out" / "round-0"
     played = {one.attempt: one for one in Run(folder / "run")}
-    row = next(iter(read_rows(folder / "table")))
+    row, *lessons = read_rows(folder / "table")
+    assert lessons == list(read_rows(table))  # beside what passed, once: both attempts said the same
     turns = played[row["attempt"]].turns
     assert row["source"] == "sampled"
     assert [label for label in row["labels"] if label >= 0] == [t for turn in turns for t in turn.output_ids]
@@ -103,6 +104,7 @@ def test_what_does_not_fit_is_refused_before_the_first_episode(tmp_path: Path, t
         ({"rounds": 2, "lora": Lora()}, "do not stack"),
         ({"context_tokens": 4096}, "was made for 1024"),
         ({"trainer": {"max_length": 4}}, "set by other settings"),
+        ({"lessons": str(tmp_path)}, "is no training table"),
     ):
         with pytest.raises(BadSetting, match=found):
             rft.prepare(settings(tmp_path, tiny, **changed))
