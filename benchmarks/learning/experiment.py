@@ -172,7 +172,7 @@ class Experiment:
         self._examine(seed, "blind", attempts=self.settings.blind_attempts)
 
     def rft(self, seed: int) -> None:
-        """Rounds of practice in live sandboxes, each fine-tuned on the sampled ids of what passed."""
+        """Rounds of practice in live sandboxes, each fine-tuned on the lessons and the sampled ids of what passed."""
         self._begin(seed)
         self._fit(seed, "sft", "lessons")
         settings, out = self.settings, self._place(seed, "rft")
@@ -183,7 +183,8 @@ class Experiment:
             "out": str(out),
             "rounds": settings.practice_rounds,
             "attempts": settings.practice_attempts,
-            "per_task": settings.practice_attempts,
+            "per_task": 1,  # a task that is solved every time is not to outweigh one that is solved once
+            "lessons": str(self.folder / "tables" / "lessons"),
             "context_tokens": settings.context,
             "reply_tokens": _REPLY_TOKENS,
             "temperature": settings.temperature,
