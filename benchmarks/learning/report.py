@@ -289,6 +289,14 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
             lines.append(
                 f"  On the families that it half solved in practice ({named}) by {_said(difference(first, then))}."
             )
+        practised = "; ".join(
+            f"seed {seed}: {told['passed']} of {told['judged']}"
+            for seed, each in results["seeds"].items()
+            for told in each.get("rounds", ())
+            if seed in found["rft"]
+        )
+        if practised:
+            lines.append(f"  Passed in practice: {practised}.")
     if "more" in found:
         lines.append(
             f"- Its control, as many further steps without new data: {_said(difference(found['sft'], found['more']))}."

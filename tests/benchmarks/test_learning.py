@@ -210,7 +210,7 @@ def results(**runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
         "domains": {"trail": "data", "gate": "systems"},
         "tables": {f"{source}-{size}": size for source in SOURCES for size in (10, 20)},
         "judge": {"both_passed": 5, "both_failed": 2, "only_code_passed": 0, "only_model_passed": 3},
-        "seeds": {"0": {"runs": told, "fits": {}}},
+        "seeds": {"0": {"runs": told, "fits": {}, "rounds": [{"passed": 6, "judged": 8}]}},
     }
 
 
@@ -242,6 +242,7 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
     assert "lifts held-out pass@1 from 0.000 (0.000 to 0.000) to 0.625" in told
     assert "NOT from about 0 to a clear majority" in told  # its interval reaches below a half
     assert "half solved in practice (seed 0: gate) by 0.500" in told
+    assert "Passed in practice: seed 0: 6 of 8." in told
     assert "(b) before practice (sft), pass@16 is 0.375" in told
 
 
