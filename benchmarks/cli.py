@@ -158,8 +158,8 @@ def learning(
     ] = "full",
     seeds: Annotated[str, typer.Option(help="Which seeds, one after the other.")] = "0,1,2",
     parts: Annotated[
-        str, typer.Option(help="Of base, sft, blind, rft and more, for each seed in this order.")
-    ] = "base,sft,blind,rft,more",
+        str, typer.Option(help="Of base, sft, blind, rft, more and faster, for each seed in this order.")
+    ] = "base,sft,blind,rft,more,faster",
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so long; the same command goes on.")
     ] = None,

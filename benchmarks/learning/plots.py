@@ -21,7 +21,14 @@ from benchmarks.learning.report import (
 )
 from terminal_gym.trajectory.metrics import pass_at
 
-COLOURS = {"base": "#7f7f7f", "blind": "#9467bd", "sft": "#1f77b4", "more": "#17becf", "rft": "#d62728"}
+COLOURS = {
+    "base": "#7f7f7f",
+    "blind": "#9467bd",
+    "sft": "#1f77b4",
+    "more": "#17becf",
+    "faster": "#2ca02c",
+    "rft": "#d62728",
+}
 
 
 def _by_size(results: Mapping[str, Any], source: str) -> dict[int, tuple[float, float, float]]:

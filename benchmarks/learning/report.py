@@ -18,7 +18,8 @@ from terminal_gym.trajectory.metrics import Tally, by_task, pass_at
 from terminal_gym.trajectory.store import Run
 
 KS = (1, 2, 4, 8, 16)
-MODELS = ("base", "blind", "sft", "more", "rft")
+MODELS = ("base", "blind", "sft", "more", "faster", "rft")
+CONTROLS = {"more": "control", "faster": "second control, at three times the rate"}  # of rft
 SOURCES = ("verified", "unverified", "judged")  # of (c), see `experiment.py`
 RESAMPLES = 2000
 HALF = (0.2, 0.8)  # solve rates in practice between which a family counts as half solved
@@ -96,11 +97,11 @@ def tallies(results: Mapping[str, Any], seed: str, run: str) -> dict[str, Tally]
 def whole(results: Mapping[str, Any], model: str) -> dict[str, Tasks]:
     """Return seed → tallies on the held-out tasks, for the seeds in which every planned attempt was judged."""
     settings = results["settings"]
-    asked = {"base": "base_attempts", "blind": "blind_attempts", "more": "control_attempts"}.get(
-        model, "attempts"
-    )
-    if model not in MODELS:
-        asked = "side_attempts"
+    asked = {
+        "base": "base_attempts",
+        "blind": "blind_attempts",
+        **dict.fromkeys(CONTROLS, "control_attempts"),
+    }.get(model, "attempts" if model in MODELS else "side_attempts")
     families = len({task.partition("-")[0] for task in results["teacher"]["tasks"]})
     planned = settings["test"] * families
     found: dict[str, Tasks] = {}
@@ -297,14 +298,15 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
         )
         if practised:
             lines.append(f"  Passed in practice: {practised}.")
-    if "more" in found:
-        lines.append(
-            f"- Its control, as many further steps without new data: {_said(difference(found['sft'], found['more']))}."
-        )
-    if "rft" in found and set(found["rft"]) & set(found.get("more", {})):
-        rise = difference(found["more"], found["rft"])
-        clear = "" if rise[1] > 0 else ", which is NOT clear of zero"
-        lines.append(f"- RFT over its control: {_said(rise)}{clear}.")
+    for control, name in CONTROLS.items():
+        if control not in found:
+            continue
+        gained = _said(difference(found["sft"], found[control]))
+        lines.append(f"- Its {name}, as many further steps without new data: {gained}.")
+        if set(found.get("rft", {})) & set(found[control]):
+            rise = difference(found[control], found["rft"])
+            clear = "" if rise[1] > 0 else ", which is NOT clear of zero"
+            lines.append(f"- RFT over its {name}: {_said(rise)}{clear}.")
     missing = [name for name in MODELS if name not in found]
     if missing:
         lines.append(f"- Not measured here: {', '.join(missing)}.")

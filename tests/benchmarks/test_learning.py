@@ -238,7 +238,7 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
     assert whole(FULL, "blind") == {}
     told = page(FULL)
     assert "Begun and not finished, so not counted: seed 0: on-blind." in told
-    assert "Not measured here: blind, more." in told
+    assert "Not measured here: blind, more, faster." in told
     assert "lifts held-out pass@1 from 0.000 (0.000 to 0.000) to 0.625" in told
     assert "NOT from about 0 to a clear majority" in told  # its interval reaches below a half
     assert "half solved in practice (seed 0: gate) by 0.500" in told
@@ -248,10 +248,15 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
 
 def test_practice_is_compared_with_as_many_steps_without_new_data() -> None:
     more = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
-    told = page(
-        results(on_sft=more, on_more=more, on_rft={"trail-test-0-0000": (16, 0), "gate-test-0-0000": (8, 8)})
-    )
+    less = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (8, 8)}
+    told = page(results(on_sft=more, on_more=more, on_faster=less, on_rft=less))
     assert "RFT over its control: -0.250 (-0.500 to 0.000), which is NOT clear of zero." in told
+    assert (
+        "Its second control, at three times the rate, as many further steps without new data: -0.250" in told
+    )
+    assert (
+        "RFT over its second control, at three times the rate: 0.000 (0.000 to 0.000), which is NOT" in told
+    )
 
 
 def test_a_blind_student_that_solves_more_than_it_may_is_said_to() -> None:
@@ -309,9 +314,16 @@ def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     told = collect(tmp_path / "exp")
     assert {task["passed"] for task in told["teacher"]["tasks"].values()} == {1}
     sides = [f"{source}-2" for source in SOURCES] + ["without-data", "without-interactive"]
-    wanted = ["base", "blind", "more", "sft", *sides]  # after three steps nothing passes in practice
+    wanted = [
+        "base",
+        "blind",
+        "more",
+        "faster",
+        "sft",
+        *sides,
+    ]  # after three steps nothing passes in practice
     assert sorted(told["seeds"]["0"]["runs"]) == sorted([*(f"on-{name}" for name in wanted), "practice"])
-    assert set(told["seeds"]["0"]["fits"]) >= {"sft", "blind", "more", *sides}
+    assert set(told["seeds"]["0"]["fits"]) >= {"sft", "blind", "more", "faster", *sides}
     assert sum(told["judge"].values()) == 4
     assert "Not measured here: rft." in (tmp_path / "report" / "report.md").read_text("utf-8")
     assert (tmp_path / "report" / "results.png").read_bytes().startswith(b"\x89PNG")
