@@ -34,14 +34,13 @@ def collect(folder: Path) -> dict[str, Any]:
         runs = {run.name: _counts(run) for run in sorted(place.iterdir()) if (run / "run.json").exists()}
         if (place / "rft" / "round-0" / "run" / "run.json").exists():
             runs["practice"] = _counts(place / "rft" / "round-0" / "run")
-        rounds = place / "rft" / "rounds.json"
         seeds[place.name.removeprefix("seed-")] = {
             "runs": runs,
             "fits": {
                 str(file.parent.relative_to(place)): _losses(file)
                 for file in sorted(place.glob("**/history.json"))
             },
-            "rounds": json.loads(rounds.read_text("utf-8")) if rounds.exists() else [],
+            "rounds": _rounds(place / "rft" / "rounds.json"),
         }
     taught = [_counts(run) for run in sorted(folder.glob("teacher-*")) if (run / "run.json").exists()]
     tables = sorted((folder / "tables").glob("*/table.json"))
@@ -73,6 +72,12 @@ def _judge(folder: Path) -> dict[str, int]:
                 side = "both" if code == one.solved else "only_code" if code else "only_model"
                 told[f"{side}_{'passed' if code or one.solved else 'failed'}"] += 1
     return told
+
+
+def _rounds(file: Path) -> list[dict[str, Any]]:
+    """Return how each round of practice ended, without the paths of the machine it was on."""
+    told = json.loads(file.read_text("utf-8")) if file.exists() else []
+    return [{name: value for name, value in one.items() if name != "policy"} for one in told]
 
 
 def _losses(file: Path) -> list[float]:

@@ -325,6 +325,7 @@ def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     assert sorted(told["seeds"]["0"]["runs"]) == sorted([*(f"on-{name}" for name in wanted), "practice"])
     assert set(told["seeds"]["0"]["fits"]) >= {"sft", "blind", "more", "faster", *sides}
     assert sum(told["judge"].values()) == 4
+    assert str(tmp_path) not in json.dumps(told)
     assert "Not measured here: rft." in (tmp_path / "report" / "report.md").read_text("utf-8")
     assert (tmp_path / "report" / "results.png").read_bytes().startswith(b"\x89PNG")
     nothing = "nothing passed in practice: there is nothing that rft could learn from"
