@@ -94,6 +94,8 @@ class Holders:
 
     def __init__(self, engine: Engine):
         self._engine, self._process = engine, os.getpid()
+        self._prefix = f"tgym-holder-{uuid.uuid4().hex[:8]}-"
+        self._lent: set[str] = set()
         self._free: list[Holder] = []
         self._lock = threading.Lock()
         self._makers: set[threading.Thread] = set()
@@ -109,6 +111,7 @@ class Holders:
                 look = _look(holder.pid, holder.shared)
                 if look == holder.new:
                     self._free.remove(holder)
+                    self._lent.add(holder.id)
                     return holder
                 if look is None or (look.namespace, look.files) != (holder.new.namespace, holder.new.files):
                     self._free.remove(holder)
@@ -124,6 +127,7 @@ class Holders:
     def give_back(self, holder: Holder) -> None:
         """Have it lent again, once its sandbox is gone."""
         with self._lock:
+            self._lent.discard(holder.id)
             if not self._closed:
                 self._free.append(holder)
                 return
@@ -140,6 +144,15 @@ class Holders:
             free, self._free = self._free, []
         for holder in free:
             self._remove(holder.id)
+        if self._misses > 1:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove those whose making or removal an Engine that was down has answered with nothing."""
+        with contextlib.suppress(SandboxError), self._engine.calling("list the holders"):
+            for left in self._engine.client.containers(all=True, filters={"name": self._prefix}):
+                if left["Id"] not in self._lent:
+                    self._engine.client.remove_container(left["Id"], force=True, v=True)
 
     def _begin(self, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -194,7 +207,7 @@ class Holders:
             labels={LABEL: str(current_owner())},
             host_config=host,
         )
-        name = f"tgym-holder-{uuid.uuid4().hex[:12]}"
+        name = self._prefix + uuid.uuid4().hex[:8]
         try:
             return str(client.create_container_from_config(config, name)["Id"])
         except ImageNotFound:

@@ -210,6 +210,27 @@ def test_they_go_with_their_runtime(docker: Docker) -> None:
     assert docker._holders._count == 0
 
 
+def test_one_whose_making_got_no_answer_goes_in_the_end(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Docker()) as runtime:
+        assert runtime._holders is not None
+        made = runtime._holders._created
+
+        def unanswered() -> str:
+            made()
+            raise StartFailed("the connection was reset")
+
+        monkeypatch.setattr(runtime._holders, "_created", unanswered)
+        for _ in range(2):
+            with started(runtime):
+                pass
+        settled(runtime._holders)
+        prefix = runtime._holders._prefix
+        assert docker.engine.client.containers(all=True, filters={"name": prefix})
+    assert not docker.engine.client.containers(all=True, filters={"name": prefix})
+
+
 def test_an_engine_that_holds_none_is_asked_three_times(
     docker: Docker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
