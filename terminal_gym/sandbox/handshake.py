@@ -33,7 +33,10 @@ def shake_hands(stream: SpawnBase[bytes], orders: Orders, *, deadline_s: float) 
     """
     until = time.monotonic() + deadline_s
     seen = _read_past(stream, b"", READY, until=until)
-    send_all(stream, encode(orders))
+    try:
+        send_all(stream, encode(orders))
+    except OSError as error:
+        raise _lost(error) from error
     seen = _read_past(stream, seen, b"\n", until=until, start=b"\x01TG1 ")
     line, _, rest = seen.partition(b"\n")
     if line + b"\n" != OK:
@@ -60,8 +63,14 @@ def _read_past(
             seen += stream.read_nonblocking(_CHUNK, timeout=max(0.001, until - time.monotonic()))
         except pexpect.EOF:
             raise StartFailed(f"PID 1 ended before it took its orders; it printed {seen[-500:]!r}") from None
+        except OSError as error:  # a connection to the Engine that is reset
+            raise _lost(error) from error
         except pexpect.TIMEOUT:
             raise StartFailed(f"PID 1 did not answer in time; it printed {seen[-500:]!r}") from None
+
+
+def _lost(error: OSError) -> StartFailed:
+    return StartFailed(f"the terminal was lost before PID 1 took its orders: {error}")
 
 
 def _refusal(line: bytes) -> TerminalGymError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shlex
 import shutil
 import subprocess
@@ -279,7 +278,7 @@ class _Shell:
         fd, said, until = self._process.stdout.fileno(), b"", time.monotonic() + self._start_s
         while not said.endswith(b"\n"):
             left = until - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
+            if left <= 0 or not nursery.is_readable(fd, left):
                 raise StartFailed(f"the sandbox's file system was not mounted within {self._start_s} s")
             if not (chunk := os.read(fd, 100)):
                 self._errors.seek(0)

@@ -649,7 +649,8 @@ class Line:
         finally:
             os.close(theirs)
         self._fd = ours
-        self.stream: fdspawn[bytes] = fdspawn(ours, maxread=131_072, searchwindowsize=300)
+        # By poll: select knows no descriptor above 1,023, and a process with many sandboxes has them.
+        self.stream: fdspawn[bytes] = fdspawn(ours, maxread=131_072, searchwindowsize=300, use_poll=True)
         self._init: int | None = None
         self.keeps_shell = False
 

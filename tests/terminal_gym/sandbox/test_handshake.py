@@ -62,6 +62,18 @@ def test_what_follows_ok_is_the_sessions(play: Play) -> None:
     assert stream.buffer == b"$ "
 
 
+def test_a_connection_that_is_reset_is_a_failed_start() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(READY)
+    thread = threading.Thread(
+        target=lambda: (theirs.recv(10), theirs.close())
+    )  # the rest of the orders is lost
+    thread.start()
+    with ours, pytest.raises(StartFailed, match="the terminal was lost before PID 1 took its orders"):
+        shake_hands(SocketSpawn(ours), ORDERS, deadline_s=10)
+    thread.join()
+
+
 def test_no_shell_is_told_apart(play: Play) -> None:
     with pytest.raises(NoShell, match="why"):
         shake_hands(play(READY, refusal("no_shell")), ORDERS, deadline_s=10)

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import os
 import platform
+import resource
 import selectors
 import shlex
 import shutil
@@ -157,6 +158,20 @@ def test_thirty_two_at_once(runtime: Namespace) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         assert list(pool.map(episode, range(64))) == [0] * 64
+
+
+@pytest.mark.parametrize("starter", ["nursery", "unshare"])
+def test_a_process_with_thousands_of_open_files_starts_sandboxes(
+    runtime: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter: str
+) -> None:
+    """`select` knows no descriptor above 1,023."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1500:
+        pytest.skip("fewer open files are allowed here")
+    _started_by(starter, tmp_path, monkeypatch)
+    with contextlib.ExitStack() as opened:
+        for _ in range(1100):
+            opened.enter_context(Path(os.devnull).open("rb"))
+        assert said(runtime, "echo up") == "up\n"
 
 
 # Each is refused, and what programs need in their place is not: threads, children, locks.
