@@ -94,6 +94,7 @@ class Docker:
         self._volume = ""  # holds the trusted tree, on an Engine that cannot see this machine's files
         self.starts = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._reaped = False
+        self._unanswered: set[str] = set()  # names of containers that may be there although nobody said so
         atexit.register(_close_at_exit, weakref.ref(self))
 
     def _address(self) -> str:
@@ -270,6 +271,7 @@ class Docker:
                 elif error.status_code is None or error.status_code < 500 or not tries_left:
                     raise
             except requests.ConnectionError:
+                self._unanswered.add(name)
                 if not tries_left:
                     raise
         raise StartFailed(f"the name {name} stays taken; see `tgym reap`")
@@ -356,10 +358,20 @@ class Docker:
                 one.close()
             except SandboxError as error:
                 failed.append(error)
+        self._remove_unanswered()
         if (ready := vars(self).get("_holders")) is not None:
             ready.close()
         if failed:
             raise failed[0]
+
+    def _remove_unanswered(self) -> None:
+        """Remove what an Engine made that could not say so; where it is still silent, `reap` does later."""
+        while self._unanswered:
+            name = self._unanswered.pop()
+            with contextlib.suppress(SandboxError, NotFound), self.engine.calling(f"look for {name}"):
+                labels = self.engine.client.inspect_container(name)["Config"].get("Labels") or {}
+                if labels.get(LABEL) == str(current_owner()) and labels.get(NAME_LABEL) not in self._held:
+                    remove(self.engine, name)
 
     def _forget(self, name: str) -> None:
         with self._lock:

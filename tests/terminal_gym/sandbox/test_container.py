@@ -192,6 +192,22 @@ def test_a_lost_reply_on_create_is_adopted(relay: Relay, remote: Docker, spec: S
     remote.engine.client.remove_volume(remote._volume)
 
 
+def test_a_container_that_nobody_told_of_goes_with_the_runtime(
+    relay: Relay, remote: Docker, spec: SandboxSpec
+) -> None:
+    """The Engine dies as it makes it: whoever asked knows of none."""
+    remote._volume = remote._tree_source(remote.image(IMAGE))
+    relay.fail_next(r"POST /\S+/containers/create\?name", "lose reply")
+    relay.fail_next(r"POST /\S+/containers/create\?name", "drop")
+    relay.fail_next(r"GET /\S+/containers/\S+/json", "refuse")
+    with pytest.raises((RuntimeUnavailable, StartFailed)):
+        remote.start(spec)
+    assert len(containers(remote, spec)) == 1
+    remote.close()
+    assert containers(remote, spec) == []
+    remote.engine.client.remove_volume(remote._volume)
+
+
 def test_a_daemon_that_says_500_twice_is_asked_again(relay: Relay, remote: Docker, spec: SandboxSpec) -> None:
     remote._volume = remote._tree_source(remote.image(IMAGE))
     for _ in range(2):
