@@ -45,7 +45,7 @@ from terminal_gym.errors import (
 )
 from terminal_gym.sandbox import beside_engine, committed, holders, images, isolation, services
 from terminal_gym.sandbox.base import ExecResult, Image, SandboxSpec
-from terminal_gym.sandbox.engine import CALL_S, Engine
+from terminal_gym.sandbox.engine import CALL_S, Engine, remove
 from terminal_gym.sandbox.guard import OUTPUT_CAP, TIMED_OUT, guarded
 from terminal_gym.sandbox.handshake import shake_hands
 from terminal_gym.sandbox.isolation import NAME_LABEL, SPEC_LABEL, container_name
@@ -201,9 +201,14 @@ class Docker:
 
     @functools.cached_property
     def _judges(self) -> beside_engine.Judges | None:
-        if self.oci_runtime or not self.keeps_layers:
+        if not self._is_plain:
             return None
         return beside_engine.judges(self.engine, lambda name: self._inspected(name)[1])
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether containers are all that is asked for, and not what a named OCI runtime or Podman makes of them."""
+        return not self.oci_runtime and self.keeps_layers and self.engine.is_plain
 
     def _start(
         self, spec: SandboxSpec, image: Image, snapshot: committed.Committed | None = None
@@ -238,9 +243,7 @@ class Docker:
 
     @functools.cached_property
     def _holders(self) -> holders.Holders | None:
-        if self.oci_runtime or not self.keeps_layers or not self.engine.is_plain:
-            return None
-        return holders.Holders(self.engine)
+        return holders.Holders(self.engine) if self._is_plain else None
 
     def _give_back(self, holder: holders.Holder | None) -> None:
         if holder is not None and self._holders is not None:
@@ -317,9 +320,12 @@ class Docker:
 
     def reap(self) -> tuple[str, ...]:
         """Remove containers, snapshots, networks and volumes whose owner is dead; returns their names."""
+        return (*(self._judges.reap() if self._judges is not None else ()), *self._reap_engine())
+
+    def _reap_engine(self) -> list[str]:
         client = self.engine.client
         ours = {"label": LABEL}
-        removed = list(self._judges.reap()) if self._judges is not None else []
+        removed: list[str] = []
         with self.engine.calling("reap"):
             for found in filter(_is_left, client.containers(all=True, filters=ours)):
                 remove(self.engine, found["Id"])
@@ -333,7 +339,7 @@ class Docker:
                 with contextlib.suppress(NotFound):
                     client.remove_volume(found["Name"], force=True)
                     removed.append(found["Name"])
-        return tuple(removed)
+        return removed
 
     def _reap_once(self) -> None:
         with self._lock:
@@ -342,7 +348,7 @@ class Docker:
             with contextlib.suppress(
                 SandboxError
             ):  # what is dead can wait; the start tells of a daemon that is
-                self.reap()
+                self._reap_engine()  # judges, where there will be some, see to theirs
 
     def close(self) -> None:
         """Close every sandbox and every snapshot that this runtime still holds."""
@@ -688,27 +694,6 @@ class Container:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def remove(engine: Engine, id: str) -> bool:
-    """Kill and remove a container with its volumes; returns once it is gone, False where somebody else removed it."""
-    for tries_left in (2, 1, 0):
-        try:
-            engine.client.remove_container(id, force=True, v=True)
-            return True
-        except NotFound:
-            try:
-                engine.client.inspect_container(id)  # a proxy may have said so
-            except NotFound:
-                return False
-        except APIError as error:
-            if error.status_code == 409:  # somebody else's removal is under way
-                with contextlib.suppress(NotFound):
-                    engine.client.wait(id, timeout=engine.call_s, condition="removed")
-                return False
-            if not tries_left:
-                raise
-    return False
 
 
 def _stat_of(answer: requests.Response) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, create_api_error_from_http_exception
+from docker.errors import APIError, DockerException, NotFound, create_api_error_from_http_exception
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 
 from terminal_gym.errors import RuntimeUnavailable, SandboxLost, StartFailed, TerminalGymError
@@ -212,6 +212,27 @@ class _Held:
             self.client.close()
         except Exception:
             pass
+
+
+def remove(engine: Engine, id: str) -> bool:
+    """Kill and remove a container with its volumes; returns once it is gone, False where somebody else removed it."""
+    for tries_left in (2, 1, 0):
+        try:
+            engine.client.remove_container(id, force=True, v=True)
+            return True
+        except NotFound:
+            try:
+                engine.client.inspect_container(id)  # a proxy may have said so
+            except NotFound:
+                return False
+        except APIError as error:
+            if error.status_code == 409:  # somebody else's removal is under way
+                with contextlib.suppress(NotFound):
+                    engine.client.wait(id, timeout=engine.call_s, condition="removed")
+                return False
+            if not tries_left:
+                raise
+    return False
 
 
 def _checked(answer: requests.Response) -> requests.Response:

@@ -27,7 +27,7 @@ from docker.errors import ImageNotFound
 from docker.types import LogConfig
 
 from terminal_gym.errors import SandboxError
-from terminal_gym.sandbox.engine import Engine
+from terminal_gym.sandbox.engine import Engine, remove
 from terminal_gym.sandbox.reaper import LABEL, current_owner
 from terminal_gym.trusted_runtime.tree import GUEST, INIT_ARGV, trusted_tree
 
@@ -152,7 +152,7 @@ class Holders:
         with contextlib.suppress(SandboxError), self._engine.calling("list the holders"):
             for left in self._engine.client.containers(all=True, filters={"name": self._prefix}):
                 if left["Id"] not in self._lent:
-                    self._engine.client.remove_container(left["Id"], force=True, v=True)
+                    remove(self._engine, left["Id"])
 
     def _begin(self, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -221,7 +221,7 @@ class Holders:
             return
         # One that cannot be removed now is removed by `reap` once this process has ended.
         with contextlib.suppress(SandboxError), self._engine.calling("remove a holder"):
-            self._engine.client.remove_container(id, force=True, v=True)
+            remove(self._engine, id)
 
 
 def _look(pid: int, shared: tuple[Path, ...]) -> _Look | None:

@@ -20,7 +20,10 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _NEW_NAMESPACES, _SET_LEASE, _AF_VSOCK = 0x7E020080, 1024, 40
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32 bits of it, the old uname, both, a question
-_NEWEST = 450  # on every architecture alike since 424; the third ABI of x86-64 has numbers far above
+_CLONE3, _NEWEST = (
+    435,
+    450,
+)  # on every architecture alike since 424; the third ABI of x86-64 has numbers far above
 # name: number on x86-64, i386, arm64; None where it has no such call
 _REFUSED: dict[str, tuple[int | None, int | None, int | None]] = {
     # what reaches into the kernel or past control groups
@@ -93,7 +96,6 @@ class _Abi(NamedTuple):
     architecture: int  # AUDIT_ARCH_*
     column: int  # in the table
     clone: int
-    clone3: int
     unshare: int
     fcntl: tuple[int, ...]
     socket: int
@@ -101,9 +103,9 @@ class _Abi(NamedTuple):
 
 
 _ABIS = (
-    _Abi(0xC000003E, 0, 56, 435, 272, (72,), 41, 135),  # x86-64
-    _Abi(0x40000003, 1, 120, 435, 310, (55, 221), 359, 136),  # i386
-    _Abi(0xC00000B7, 2, 220, 435, 97, (25,), 198, 92),  # arm64
+    _Abi(0xC000003E, 0, 56, 272, (72,), 41, 135),  # x86-64
+    _Abi(0x40000003, 1, 120, 310, (55, 221), 359, 136),  # i386
+    _Abi(0xC00000B7, 2, 220, 97, (25,), 198, 92),  # arm64
 )
 
 
@@ -129,7 +131,7 @@ def _body(abi: _Abi) -> list[bytes]:
         if (number := numbers[abi.column]) is not None:
             steps += [_step(_EQUAL, number, 0, 1), _refuse(errno.EPERM)]
     # Its flags lie in memory, where a filter cannot look; the C library then takes clone.
-    steps += [_step(_EQUAL, abi.clone3, 0, 1), _refuse(errno.ENOSYS)]
+    steps += [_step(_EQUAL, _CLONE3, 0, 1), _refuse(errno.ENOSYS)]
     for number, argument, test, value in (
         (abi.clone, 0, _ANY_BIT, _NEW_NAMESPACES & ~0xFF),  # there the lowest byte is a signal
         (abi.unshare, 0, _ANY_BIT, _NEW_NAMESPACES),

@@ -31,27 +31,26 @@ def pack(path: str, limit_bytes: int, out: BinaryIO) -> None:
         FileNotFoundError: Nothing is at `path`.
         OverLimit: Before anything was written.
     """
-    entries, first = _entries(path.rstrip("/") or "/", limit_bytes), dict[tuple[int, int], str]()
+    entries = _entries(path.rstrip("/") or "/", limit_bytes)
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
-        for name, place, status in entries:
-            known_as = first.setdefault((status.st_dev, status.st_ino), name) if _has_names(status) else name
-            _add(archive, name, place, status, known_as)
+        for entry in entries:
+            _add(archive, *entry)
 
 
-def _entries(path: str, limit_bytes: int) -> list[tuple[str, str, os.stat_result]]:
-    """Return (name in the archive, path, status) of everything there, parents first."""
-    found: list[tuple[str, str, os.stat_result]] = []
+def _entries(path: str, limit_bytes: int) -> list[tuple[str, str, os.stat_result, str]]:
+    """Return (name in the archive, path, status, first name of the same file) of everything there, parents first."""
+    found: list[tuple[str, str, os.stat_result, str]] = []
     waiting = [(path.rpartition("/")[2] or ".", path, os.lstat(path))]
-    size, counted = 0, set[tuple[int, int]]()
+    size, first = 0, dict[tuple[int, int], str]()
     while waiting:
         name, place, status = waiting.pop()
-        again = _has_names(status) and (status.st_dev, status.st_ino) in counted
-        if _has_names(status):
-            counted.add((status.st_dev, status.st_ino))
-        size += _HEADER_BYTES + (status.st_size if stat.S_ISREG(status.st_mode) and not again else 0)
+        is_file = stat.S_ISREG(status.st_mode)
+        named_twice = is_file and status.st_nlink > 1
+        known_as = first.setdefault((status.st_dev, status.st_ino), name) if named_twice else name
+        size += _HEADER_BYTES + (status.st_size if is_file and known_as == name else 0)
         if size > limit_bytes or len(found) >= _MOST_ENTRIES:
             raise OverLimit(f"{path}: more than {limit_bytes} bytes or {_MOST_ENTRIES} entries")
-        found.append((name, place, status))
+        found.append((name, place, status, known_as))
         if stat.S_ISDIR(status.st_mode):
             waiting += _children(name, place)
     return found
@@ -63,11 +62,6 @@ def _children(name: str, place: str) -> list[tuple[str, str, os.stat_result]]:
         return [(f"{name}/{child}", f"{place}/{child}", os.lstat(f"{place}/{child}")) for child in names]
     except OSError as error:  # deeper than a path can be long
         raise OverLimit(str(error)) from error
-
-
-def _has_names(status: os.stat_result) -> bool:
-    """Whether it is a file that may be met again under another name."""
-    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
 
 
 def _add(archive: tarfile.TarFile, name: str, place: str, status: os.stat_result, known_as: str) -> None:
