@@ -7,11 +7,11 @@ again, so the experiment goes on where it was stopped:
     OUT/settings.json                     what was asked for; going on with other settings is refused
     OUT/tasks/{train,test}/               tgym registry generate
     OUT/teacher-DOMAIN/                   tgym rollout of the teacher
-    OUT/noisy-CHUNK/                      likewise of a teacher that errs; judged by `tgym judge`
+    OUT/noisy/                            likewise of a teacher that errs; judged by `tgym judge`
     OUT/tables/NAME/                      tgym train examples: what is learned from
     OUT/seed-S/base/                      the untrained model
     OUT/seed-S/{sft,blind,more,…}/        tgym train sft; more and faster go on from sft without new data
-    OUT/seed-S/rft/                       tgym train rft: practice of sft on more training tasks, on what passed
+    OUT/seed-S/{rft,rft_faster}/          tgym train rft: practice of sft on more training tasks, on what passed
     OUT/seed-S/on-NAME/                   tgym rollout of it on the held-out tasks
 """
 
@@ -63,8 +63,9 @@ class Settings:
     practice_rounds: int = 2
     sft_steps: int = 400
     rft_steps: int = 60  # in each round
-    chunks: tuple[int, ...] = (10, 10, 20)  # of (c): lessons of each family in each; sizes are their sums
-    errs: float = 0.4  # of (c): share of the teacher's episodes that hold a mistake
+    noisy: int = 80  # of (c): training tasks of each family that a teacher plays who errs
+    errs: float = 0.4  # of (c): share of that teacher's episodes that hold a mistake
+    sizes: tuple[int, ...] = (30, 60)  # of (c): rows of each domain in a table, whoever chose them
     side_attempts: int = 4  # of (c) and (e), at each held-out task
     context: int = 768  # tokens
     width: int = 192
@@ -123,18 +124,20 @@ class Experiment:
     def prepare(self) -> None:
         """Tasks, the teacher's trajectories, the tokenizer, and the table of lessons."""
         kinds = [word for family in self.settings.families for word in ("--family", family)]
-        counts = {"train": self.settings.lessons + self.settings.practice, "test": self.settings.test}
+        asked = self.settings
+        counts = {"train": max(asked.lessons + asked.practice, asked.noisy), "test": asked.test}
         for split, count in counts.items():
             with self._whole(self.folder / "tasks" / split) as draft:
                 if draft is not None:
                     how = ["--count", str(count), "--split", split, "--out", str(draft)]
                     self._tgym("registry", "generate", *kinds, *how)
-        self._manifest("practice", lambda task: _number(task) >= self.settings.lessons)
+        practised = range(asked.lessons, asked.lessons + asked.practice)
+        self._manifest("practice", lambda task: _number(task) in practised)
         for domain in self.domains():
             taught = self._manifest(
                 f"taught-{domain}",
                 lambda task, domain=domain: (  # type: ignore[misc]
-                    _number(task) < self.settings.lessons and self._domain(task) == domain
+                    _number(task) < asked.lessons and self._domain(task) == domain
                 ),
             )
             self._teach(f"teacher-{domain}", taught)
@@ -174,9 +177,57 @@ class Experiment:
 
     def rft(self, seed: int) -> None:
         """Rounds of practice in live sandboxes, each fine-tuned on the lessons and the sampled ids of what passed."""
+        self._practise(seed, "rft", gently=_GENTLY)
+
+    def rft_faster(self, seed: int) -> None:
+        """As `rft`, at three times its rate: the partner of `faster`."""
+        self._practise(seed, "rft_faster", gently=_FASTER)
+
+    def more(self, seed: int) -> None:
+        """The control of `rft`: as many further steps, and no new data."""
+        self._control(seed, "more", gently=_GENTLY)
+
+    def faster(self, seed: int) -> None:
+        """A second control: as `more`, at three times its rate, which on the split `val` suited the lessons better."""
+        self._control(seed, "faster", gently=_FASTER)
+
+    def sources(self, seed: int) -> None:
+        """(c): learned from a teacher that errs, at each size as many rows chosen by the code, nobody, or a judge."""
+        self._begin(seed)
+        taught = self._manifest("noisy", lambda task: _number(task) < self.settings.noisy)
+        run = self._teach("noisy", taught, errs=self.settings.errs)
+        self._judge(run)
+        for size in self.settings.sizes:
+            for source in SOURCES:
+                options = {
+                    "verified": [],
+                    "unverified": ["--status", "passed", "--status", "failed"],
+                    "judged": ["--judged-by", "openai/judge"],
+                }[source]
+                name = f"{source}-{size}"
+                self._table(name, [run], *options, "--per-domain", str(size))
+                if (rows := self._rows(name)) != size * len(self.domains()):
+                    raise StageFailed(
+                        f"Of {run.name}, {source} gave {rows} rows and not {size} of each domain: raise `noisy`."
+                    )
+                self._fit(seed, name, name)
+                self._examine(seed, name, attempts=self.settings.side_attempts)
+
+    def left_out(self, seed: int) -> None:
+        """(e): learned without the lessons of one domain, for each."""
+        self._begin(seed)
+        for domain in self.domains():
+            name = f"without-{domain}"
+            self._table(name, [run for run in self._teachers() if run.name != f"teacher-{domain}"])
+            self._fit(seed, name, name)
+            self._examine(seed, name, attempts=self.settings.side_attempts)
+
+    # ── what stages are made of ─────────────────────────────────────────────────────────────────
+
+    def _practise(self, seed: int, name: str, *, gently: float) -> None:
         self._begin(seed)
         self._fit(seed, "sft", "lessons")
-        settings, out = self.settings, self._place(seed, "rft")
+        settings, out = self.settings, self._place(seed, name)
         live = {"agent": "bash", "brief": True, "runtime": "namespace", "episodes": self._concurrency}
         asked = {
             "model": {"name": str(self._model(seed, "sft")), "dtype": "float32"},
@@ -192,7 +243,7 @@ class Experiment:
             "seed": seed,
             "live": live | {"starts": self._concurrency // 2 + 1, "max_steps": 12},
             "needs_gpu": False,
-            "trainer": self._trainer(seed, settings.rft_steps, settings.rate * _GENTLY),
+            "trainer": self._trainer(seed, settings.rft_steps, settings.rate * gently),
         }
         last = out / f"round-{settings.practice_rounds - 1}" / "sft" / "history.json"
         if not last.exists():
@@ -201,52 +252,9 @@ class Experiment:
             except StageFailed:
                 if not _passed_nothing(out / "rounds.json"):
                     raise
-                self._say("nothing passed in practice: there is nothing that rft could learn from")
+                self._say(f"nothing passed in practice: there is nothing that {name} could learn from")
                 return
-        self._examine(seed, "rft", attempts=settings.attempts)
-
-    def more(self, seed: int) -> None:
-        """The control of `rft`: as many further steps, and no new data."""
-        self._control(seed, "more", gently=_GENTLY)
-
-    def faster(self, seed: int) -> None:
-        """A second control: as `more`, at three times its rate, which on the split `val` suited the lessons better."""
-        self._control(seed, "faster", gently=_FASTER)
-
-    def sources(self, seed: int) -> None:
-        """(c): learned from a teacher that errs, at each size; chosen by the code, by nobody, by a judge."""
-        self._begin(seed)
-        runs: list[Path] = []
-        first = 0
-        for at, count in enumerate(self.settings.chunks):
-            first, beyond = first + count, first
-            taught = self._manifest(
-                f"noisy-{at}",
-                lambda task, low=beyond, high=first: low <= _number(task) < high,  # type: ignore[misc]
-            )
-            runs.append(self._teach(f"noisy-{at}", taught, errs=self.settings.errs, seed=at))
-            self._judge(runs[-1])
-            for source in SOURCES:
-                options = {
-                    "verified": [],
-                    "unverified": ["--status", "passed", "--status", "failed"],
-                    "judged": ["--judged-by", "openai/judge"],
-                }[source]
-                name = f"{source}-{first}"
-                self._table(name, runs, *options)
-                self._fit(seed, name, name)
-                self._examine(seed, name, attempts=self.settings.side_attempts)
-
-    def left_out(self, seed: int) -> None:
-        """(e): learned without the lessons of one domain, for each."""
-        self._begin(seed)
-        for domain in self.domains():
-            name = f"without-{domain}"
-            self._table(name, [run for run in self._teachers() if run.name != f"teacher-{domain}"])
-            self._fit(seed, name, name)
-            self._examine(seed, name, attempts=self.settings.side_attempts)
-
-    # ── what stages are made of ─────────────────────────────────────────────────────────────────
+        self._examine(seed, name, attempts=settings.attempts)
 
     def _control(self, seed: int, name: str, *, gently: float) -> None:
         self._fit(seed, "sft", "lessons")
@@ -335,6 +343,10 @@ class Experiment:
                     *options,
                 )  # fmt: skip
 
+    def _rows(self, table: str) -> int:
+        facts = json.loads((self.folder / "tables" / table / "table.json").read_text("utf-8"))
+        return int(facts["rows"]["train"])
+
     def _fit(
         self,
         seed: int,
@@ -405,7 +417,7 @@ class Experiment:
     def _model(self, seed: int, name: str) -> Path:
         """Return the checkpoint of that name."""
         place = self._place(seed, name)
-        if name == "rft":
+        if name in ("rft", "rft_faster"):
             return place / f"round-{self.settings.practice_rounds - 1}" / "sft" / "model"
         return place if name == "base" else place / "model"
 

@@ -28,13 +28,14 @@ COLOURS = {
     "more": "#17becf",
     "faster": "#2ca02c",
     "rft": "#d62728",
+    "rft_faster": "#ff7f0e",
 }
 
 
 def _by_size(results: Mapping[str, Any], source: str) -> dict[int, tuple[float, float, float]]:
     return {
-        size: interval(seeds, rate)
-        for size in sizes(results)
+        rows: interval(seeds, rate)
+        for size, rows in sizes(results).items()
         if (seeds := whole(results, f"{source}-{size}"))
     }
 
@@ -70,7 +71,7 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
                     capsize=3,
                     label=source,
                 )
-        panel.set(xlabel="lessons of each family", ylim=(0, 1.05), title="pass@1 by who chose the data")
+        panel.set(xlabel="rows, whoever chose them", ylim=(0, 1.05), title="pass@1 by who chose the data")
         panel.legend(fontsize=8)
     for model, seeds in found.items():
         ks = [k for k in KS if all(pass_at(k, tasks) is not None for tasks in seeds.values())]

@@ -6,7 +6,6 @@ Source: pass@k as in `terminal_gym.trajectory.metrics`; Efron and Tibshirani 199
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,8 @@ from terminal_gym.trajectory.metrics import Tally, by_task, pass_at
 from terminal_gym.trajectory.store import Run
 
 KS = (1, 2, 4, 8, 16)
-MODELS = ("base", "blind", "sft", "more", "faster", "rft")
-CONTROLS = {"more": "control", "faster": "second control, at three times the rate"}  # of rft
+MODELS = ("base", "blind", "sft", "more", "faster", "rft", "rft_faster")
+CONTROLS = {"more": "rft", "faster": "rft_faster"}  # as many further steps at the same rate, without new data
 SOURCES = ("verified", "unverified", "judged")  # of (c), see `experiment.py`
 RESAMPLES = 2000
 HALF = (0.2, 0.8)  # solve rates in practice between which a family counts as half solved
@@ -282,9 +281,8 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
             lines.append(f"- (b) {when} ({model}), pass@{most} is {_said(risen)} above pass@1.")
     if "rft" in found:
         rise = difference(found["sft"], found["rft"])
-        clear = "" if rise[1] > 0 else ", which is NOT clear of zero"
         lines.append(
-            f"- (d) RFT in live sandboxes: pass@1 changes by {_said(rise)}{clear}; paired by seed and task."
+            f"- (d) RFT in live sandboxes: pass@1 changes by {_compared(rise)}; paired by seed and task."
         )
         half = {seed: half_solved(results, seed) for seed in results["seeds"]}
         first, then = only(found["sft"], half), only(found["rft"], half)
@@ -293,7 +291,7 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
                 f"seed {seed}: {', '.join(sorted(names))}" for seed, names in half.items() if names
             )
             lines.append(
-                f"  On the families that it half solved in practice ({named}) by {_said(difference(first, then))}."
+                f"  On the families that it half solved in practice ({named}) by {_compared(difference(first, then))}."
             )
         practised = "; ".join(
             f"seed {seed}: {told['passed']} of {told['judged']}"
@@ -303,51 +301,52 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
         )
         if practised:
             lines.append(f"  Passed in practice: {practised}.")
-    for control, name in CONTROLS.items():
+    if "rft_faster" in found:
+        rise = difference(found["sft"], found["rft_faster"])
+        lines.append(f"- RFT at three times the rate changes it by {_compared(rise)}.")
+    for control, partner in CONTROLS.items():
         if control not in found:
             continue
         gained = _said(difference(found["sft"], found[control]))
-        lines.append(f"- Its {name}, as many further steps without new data: {gained}.")
-        if set(found.get("rft", {})) & set(found[control]):
-            rise = difference(found[control], found["rft"])
-            clear = "" if rise[1] > 0 else ", which is NOT clear of zero"
-            lines.append(f"- RFT over its {name}: {_said(rise)}{clear}.")
+        lines.append(f"- `{control}`, the control of `{partner}`, as many steps without new data: {gained}.")
+        for practised in ("rft", "rft_faster"):
+            if set(found.get(practised, {})) & set(found[control]):
+                rise = _compared(difference(found[control], found[practised]))
+                lines.append(f"  `{practised}` over `{control}`: {rise}.")
     missing = [name for name in MODELS if name not in found]
     if missing:
         lines.append(f"- Not measured here: {', '.join(missing)}.")
     return "\n".join(lines)
 
 
-def sizes(results: Mapping[str, Any]) -> list[int]:
-    """Return the data sizes of (c), in lessons of each family."""
-    return list(itertools.accumulate(results["settings"]["chunks"]))
+def sizes(results: Mapping[str, Any]) -> dict[int, int]:
+    """Return the data sizes of (c): rows of each domain → rows."""
+    domains = len(set(results["domains"].values()))
+    return {size: size * domains for size in results["settings"]["sizes"]}
 
 
 def _sources(results: Mapping[str, Any]) -> str:
     title = "## (c) Who chooses the data"
     lines = [
-        f"A teacher that errs in {results['settings']['errs']:.0%} of its episodes; pass@1 on the held-out tasks.",
+        f"A teacher that errs in {results['settings']['errs']:.0%} of its episodes, and tables of as many rows whoever "
+        "chose them; pass@1 on the held-out tasks.",
         "",
-        "| lessons a family | chosen by | rows | seeds | pass@1 |",
-        "|---|---|---|---|---|",
+        "| rows | chosen by | seeds | pass@1 |",
+        "|---|---|---|---|",
     ]
-    for size in sizes(results):
+    for size, rows in sizes(results).items():
         for source in SOURCES:
             if seeds := whole(results, f"{source}-{size}"):
-                rows = results["tables"][f"{source}-{size}"]
-                lines.append(
-                    f"| {size} | {source} | {rows} | {len(seeds)} | {_said(interval(seeds, rate))} |"
-                )
+                lines.append(f"| {rows} | {source} | {len(seeds)} | {_said(interval(seeds, rate))} |")
     if len(lines) == 4:
         return f"{title}\n\nNot measured here: `--parts sources`."
-    for size in sizes(results):
+    for size, rows in sizes(results).items():
         best = whole(results, f"verified-{size}")
         for source in SOURCES[1:]:
             other = whole(results, f"{source}-{size}")
             if set(best) & set(other):
-                rise = difference(other, best)
-                clear = "" if rise[1] > 0 else ", NOT clear of zero"
-                lines += ["", f"- At {size}: verified over {source} by {_said(rise)}{clear}."]
+                rise = _compared(difference(other, best))
+                lines += ["", f"- At {rows} rows: verified over {source} by {rise}."]
     told = results["judge"]
     lines += [
         "",
@@ -393,6 +392,11 @@ def _where(seeds: Mapping[str, Tasks], families: set[str], *, inside: bool) -> d
         seed: {task: one for task, one in tasks.items() if (family_of(task) in families) == inside}
         for seed, tasks in seeds.items()
     }
+
+
+def _compared(rise: tuple[float, float, float]) -> str:
+    clear = rise[1] > 0 or rise[2] < 0
+    return _said(rise) + ("" if clear else ", NOT clear of zero")
 
 
 def _said(told: tuple[float, float, float]) -> str:

@@ -14,12 +14,12 @@ from benchmarks.speed.clock import machine_facts
 from terminal_gym.errors import BadSetting, UnknownName
 
 SIZES = {
-    "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=200, chunks=(15, 15, 30)),
+    "full": Settings(lessons=60, practice=20, test=4, sft_steps=1000, rft_steps=200),
     "small": Settings(
         families=("trail", "relay", "vault", "clerk"),
         lessons=40,
         practice=60,
-        test=6,
+        test=12,
         base_attempts=2,
         blind_attempts=2,
         control_attempts=4,
@@ -27,15 +27,16 @@ SIZES = {
         practice_rounds=1,
         sft_steps=450,
         rft_steps=150,
-        chunks=(20, 20),
+        noisy=160,
+        sizes=(80, 160),
     ),
     "pilot": Settings(
         families=("trail", "vault"), lessons=2, practice=1, test=1, attempts=2, blind_attempts=1, base_attempts=1,
-        control_attempts=1, practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, chunks=(2,),
-        side_attempts=1,
+        control_attempts=1, practice_attempts=1, practice_rounds=1, sft_steps=3, rft_steps=2, noisy=3, errs=0.3,
+        sizes=(1,), side_attempts=1,
     ),
 }  # fmt: skip
-PARTS = ("base", "sft", "blind", "rft", "more", "faster", "sources", "left_out")
+PARTS = ("base", "sft", "blind", "rft", "more", "faster", "rft_faster", "sources", "left_out")
 
 
 def numbers(text: str) -> list[int]:
