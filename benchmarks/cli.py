@@ -158,8 +158,9 @@ def learning(
     ] = "full",
     seeds: Annotated[str, typer.Option(help="Which seeds, one after the other.")] = "0,1,2",
     parts: Annotated[
-        str, typer.Option(help="Of base, sft, blind, rft, more and faster, for each seed in this order.")
-    ] = "base,sft,blind,rft,more,faster",
+        str,
+        typer.Option(help="Of these, sources and left_out: what is run for each seed, in this order."),
+    ] = "base,sft,blind,rft,more,faster,rft_faster",
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so long; the same command goes on.")
     ] = None,

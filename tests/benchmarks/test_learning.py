@@ -192,14 +192,14 @@ def test_the_judge_believes_what_looks_well_and_is_read_by_tgym_judge() -> None:
 def results(**runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
     """One seed with these runs: task → (passed, failed)."""
     told = {
-        name.replace("_", "-"): {
+        (name if "-" in name else name.replace("_", "-")): {
             "tasks": {t: {"passed": p, "failed": f, "broken": 0} for t, (p, f) in tasks.items()}
         }
         for name, tasks in runs.items()
     }
     settings = {
         "test": 1, "attempts": 16, "blind_attempts": 4, "base_attempts": 16, "control_attempts": 16, "side_attempts": 4,
-        "chunks": [10, 10], "errs": 0.4,
+        "sizes": [10, 20], "errs": 0.4,
     }  # fmt: skip
     taught = {
         f"{family}-train-0-0000": {"passed": 1, "failed": 0, "broken": 0} for family in ("trail", "gate")
@@ -208,7 +208,7 @@ def results(**runs: dict[str, tuple[int, int]]) -> dict[str, Any]:
         "settings": settings,
         "teacher": {"tasks": taught},
         "domains": {"trail": "data", "gate": "systems"},
-        "tables": {f"{source}-{size}": size for source in SOURCES for size in (10, 20)},
+        "tables": {},
         "judge": {"both_passed": 5, "both_failed": 2, "only_code_passed": 0, "only_model_passed": 3},
         "seeds": {"0": {"runs": told, "fits": {}, "rounds": [{"passed": 6, "judged": 8}]}},
     }
@@ -238,7 +238,7 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
     assert whole(FULL, "blind") == {}
     told = page(FULL)
     assert "Begun and not finished, so not counted: seed 0: on-blind." in told
-    assert "Not measured here: blind, more, faster." in told
+    assert "Not measured here: blind, more, faster, rft_faster." in told
     assert "lifts held-out pass@1 from 0.000 (0.000 to 0.000) to 0.625" in told
     assert "NOT from about 0 to a clear majority" in told  # its interval reaches below a half
     assert "half solved in practice (seed 0: gate) by 0.500" in told
@@ -249,14 +249,14 @@ def test_a_run_that_is_not_whole_does_not_count_and_is_named() -> None:
 def test_practice_is_compared_with_as_many_steps_without_new_data() -> None:
     more = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
     less = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (8, 8)}
-    told = page(results(on_sft=more, on_more=more, on_faster=less, on_rft=less))
-    assert "RFT over its control: -0.250 (-0.500 to 0.000), which is NOT clear of zero." in told
-    assert (
-        "Its second control, at three times the rate, as many further steps without new data: -0.250" in told
-    )
-    assert (
-        "RFT over its second control, at three times the rate: 0.000 (0.000 to 0.000), which is NOT" in told
-    )
+    runs = {"on_sft": more, "on_more": more, "on_faster": less, "on_rft": less, "on-rft_faster": more}
+    told = page(results(**runs))
+    assert "`more`, the control of `rft`, as many steps without new data: 0.000" in told
+    assert "`rft` over `more`: -0.250 (-0.500 to 0.000), NOT clear of zero." in told
+    assert "RFT at three times the rate changes it by 0.000 (0.000 to 0.000), NOT clear of zero." in told
+    assert "`faster`, the control of `rft_faster`, as many steps without new data: -0.250" in told
+    assert "`rft` over `faster`: 0.000 (0.000 to 0.000), NOT clear of zero." in told
+    assert "`rft_faster` over `faster`: 0.250 (0.000 to 0.500), NOT clear of zero." in told
 
 
 def test_a_blind_student_that_solves_more_than_it_may_is_said_to() -> None:
@@ -281,9 +281,9 @@ def test_who_chose_the_data_and_what_was_left_out_are_told_or_said_to_be_unknown
     without = {"on_without_data": {"trail-test-0-0000": (0, 4), "gate-test-0-0000": (3, 1)}}
     sft = {"trail-test-0-0000": (16, 0), "gate-test-0-0000": (16, 0)}
     told = page(results(on_sft=sft, **made, **without))
-    assert "| 10 | verified | 10 | 1 | 1.000" in told
-    assert "At 10: verified over unverified by 0.500 (0.500 to 0.500)." in told
-    assert "At 10: verified over judged by 0.000 (0.000 to 0.000), NOT clear of zero." in told
+    assert "| 20 | verified | 1 | 1.000" in told
+    assert "At 20 rows: verified over unverified by 0.500 (0.500 to 0.500)." in told
+    assert "At 20 rows: verified over judged by 0.000 (0.000 to 0.000), NOT clear of zero." in told
     assert "3 with the judge alone" in told
     assert "| data | 1 | 0.00 | 0.75 |" in told
     assert "Without data: data changes by -1.000 (-1.000 to -1.000), the other domains by -0.250" in told
@@ -313,7 +313,7 @@ def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     assert {"teacher-data: 2 attempts", "teacher-interactive: 2 attempts"} <= set(go(None))
     told = collect(tmp_path / "exp")
     assert {task["passed"] for task in told["teacher"]["tasks"].values()} == {1}
-    sides = [f"{source}-2" for source in SOURCES] + ["without-data", "without-interactive"]
+    sides = [f"{source}-1" for source in SOURCES] + ["without-data", "without-interactive"]
     wanted = [
         "base",
         "blind",
@@ -324,14 +324,17 @@ def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     ]  # after three steps nothing passes in practice
     assert sorted(told["seeds"]["0"]["runs"]) == sorted([*(f"on-{name}" for name in wanted), "practice"])
     assert set(told["seeds"]["0"]["fits"]) >= {"sft", "blind", "more", "faster", *sides}
-    assert sum(told["judge"].values()) == 4
+    assert sum(told["judge"].values()) == 6
+    assert {told["tables"][f"{source}-1"] for source in SOURCES} == {2}
     assert str(tmp_path) not in json.dumps(told)
-    assert "Not measured here: rft." in (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert "Not measured here: rft, rft_faster." in (tmp_path / "report" / "report.md").read_text("utf-8")
     assert (tmp_path / "report" / "results.png").read_bytes().startswith(b"\x89PNG")
-    nothing = "nothing passed in practice: there is nothing that rft could learn from"
-    assert [said for said in go(None) if not said.startswith("seed-0/rft: ")] == [
-        nothing
-    ]  # all else is there
+    nothing = [
+        f"nothing passed in practice: there is nothing that {name} could learn from"
+        for name in ("rft", "rft_faster")
+    ]
+    again = [said for said in go(None) if not said.startswith("seed-0/rft")]
+    assert again == nothing  # all else is there
     with pytest.raises(BadSetting, match="other settings"):
         run(
             tmp_path / "exp", size="small", seeds=[0], parts=PARTS, minutes=None, concurrency=2, threads=1,
