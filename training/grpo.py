@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -361,6 +362,9 @@ def train(
         stack.callback(rollouts.close)
         trainer = make_trainer(ready, rollouts, make=make)
         tell(trainer, say)
+        stack.enter_context(warnings.catch_warnings())
+        # TRL asks for the old name of this field before each batch that it generates.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         return _finish(trainer, ready, out)
 

@@ -311,8 +311,8 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
         lines.append(f"- `{control}`, the control of `{partner}`, as many steps without new data: {gained}.")
         for practised in ("rft", "rft_faster"):
             if set(found.get(practised, {})) & set(found[control]):
-                rise = _compared(difference(found[control], found[practised]))
-                lines.append(f"  `{practised}` over `{control}`: {rise}.")
+                over = _compared(difference(found[control], found[practised]))
+                lines.append(f"  `{practised}` over `{control}`: {over}.")
     missing = [name for name in MODELS if name not in found]
     if missing:
         lines.append(f"- Not measured here: {', '.join(missing)}.")
