@@ -19,7 +19,7 @@ from benchmarks.parity.command import run_parity
 from benchmarks.report import run_report
 from benchmarks.speed import head as one_head
 from benchmarks.speed import many_images, run_store, suite
-from benchmarks.speed.clock import Measured, machine_facts, save
+from benchmarks.speed.clock import Measured, keep, save
 from benchmarks.speed.peers.compare import Plan
 from benchmarks.speed.peers.suite import run as compare_peers
 from terminal_gym.sandbox.base import open_runtime
@@ -100,9 +100,7 @@ def scale(
         console.print(Markdown(out.with_suffix(".md").read_text("utf-8")))
     if counts := [int(word) for word in images.split(",") if word]:
         rows = many_images.measure(counts, resets=20, at_once=16, steps=20, say=say)
-        told = {"question": "What do many distinct images cost?", "machine": machine_facts(), "rows": rows}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.with_name(f"{out.stem}-images.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        keep(out.with_name(f"{out.stem}-images.json"), "What do many distinct images cost?", rows=rows)
         console.print_json(json.dumps([{k: v for k, v in row.items() if k != "reset_ms"} for row in rows]))
 
 
@@ -145,8 +143,7 @@ def head(
 ) -> None:
     """Measure what the process that decides takes for each episode on many nodes; nothing is played."""
     rows = [one_head.measure(nodes=nodes, episodes=2 * n + 2000, at_once=n) for n in _counts(at_once)]
-    told = {"question": "What can one head drive?", "machine": machine_facts(), "rows": rows}
-    out.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    keep(out, "What can one head drive?", rows=rows)
     Console().print_json(json.dumps(rows))
 
 

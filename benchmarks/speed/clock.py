@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Turn = Callable[[], float]  # does the work once; returns what it measured, in the table's unit
 
@@ -77,17 +78,20 @@ def machine_facts() -> dict[str, str | int | float]:
 
 def save(path: Path, question: str, tables: Mapping[str, Mapping[str, Measured]]) -> None:
     """Write raw values and machine facts as JSON, replacing `path` whole."""
-    raw = {
-        "question": question,
-        "machine": machine_facts(),
-        "tables": {
-            table: {
-                m.name: {"unit": m.unit, "median": m.median, "p90": m.p90, "values": m.values}
-                for m in rows.values()
-            }
-            for table, rows in tables.items()
-        },
+    told = {
+        table: {
+            m.name: {"unit": m.unit, "median": m.median, "p90": m.p90, "values": m.values}
+            for m in rows.values()
+        }
+        for table, rows in tables.items()
     }
+    keep(path, question, tables=told)
+
+
+def keep(path: Path, question: str, **told: Any) -> None:
+    """Write what was found about a question, beside machine facts, as JSON, replacing `path` whole."""
+    raw = {"question": question, "machine": machine_facts(), **told}
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(raw, indent=1) + "\n", "utf-8")
     draft.replace(path)

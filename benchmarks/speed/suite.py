@@ -61,7 +61,6 @@ def measure(runtime: str, *, repeats: int, say: Callable[[str], None]) -> Tables
 
 def write(path: Path, runtime: str, tables: Tables) -> None:
     """Write the raw numbers, replacing `path` whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(path, f"What does {runtime} cost beside its bare floor?", tables)
 
 

@@ -174,11 +174,10 @@ def test_a_remote_engine_gets_the_tree_in_a_volume(remote: Docker, spec: Sandbox
         assert console.init_pid() is None
         assert sandbox.run(["cat", "/work/greeting"], timeout_s=20).stdout == b"hello\n"
         volumes = client.volumes(filters={"label": TRUSTED})["Volumes"]
-        assert [mount["Name"] for mount in client.inspect_container(sandbox.id)["Mounts"]] == [
-            volumes[0]["Name"]
-        ]
-        assert not client.inspect_container(sandbox.id)["Mounts"][0]["RW"]
-    client.remove_volume(volumes[0]["Name"])
+        [mount] = client.inspect_container(sandbox.id)["Mounts"]
+        assert mount["Name"] in {volume["Name"] for volume in volumes}
+        assert not mount["RW"]
+    client.remove_volume(mount["Name"])
 
 
 def test_a_lost_reply_on_create_is_adopted(relay: Relay, remote: Docker, spec: SandboxSpec) -> None:
