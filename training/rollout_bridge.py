@@ -31,6 +31,7 @@ from terminal_gym.trajectory.record import Action, Observation, Outcome, Traject
 from training import chat_format
 from training.chat_format import BEGIN, END, REPLY
 
+_POLL_S = 0.02  # without patience: how often those that play are asked whether they still do
 Ids = list[int]
 Generate = Callable[[list[Ids]], tuple[list[Ids], list[list[float]] | None]]
 """Prompts → replies and their log-probabilities, None where nobody tells; called by one thread."""
@@ -112,6 +113,7 @@ class BatchModel:
         self.context_tokens, self._budget = context_tokens, completion_tokens
         self._end = int(tokenizer(END, add_special_tokens=False)["input_ids"][0])
         self._asked: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._unanswered: dict[int, _Request] = {}  # asked, or taken for a batch that may never be decoded
         self._known: dict[str, tuple[int, tuple[Message, ...], Ids]] = {}
         self._mutex = threading.Lock()  # a fast tokenizer must not be borrowed twice
         self._closed = False
@@ -136,8 +138,13 @@ class BatchModel:
         with self._mutex:
             if self._closed:
                 raise BudgetSpent("training ends")
+            self._unanswered[id(request)] = request
             self._asked.put(request)
-        ids, logprobs = request.reply.result()
+        try:
+            ids, logprobs = request.reply.result()
+        finally:
+            with self._mutex:
+                del self._unanswered[id(request)]
         stopped = bool(ids) and ids[-1] == self._end
         with self._mutex:
             said = str(self._tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True))
@@ -177,14 +184,14 @@ class BatchModel:
     def forget(self) -> None:
         """Forget every conversation; new ones begin."""
         self._known.clear()
-        self._closed = False
 
     def close(self) -> None:
         """Refuse what waits, and all that comes. Safe to call again."""
         with self._mutex:
             self._closed = True
-        for request in self._waiting(0.0, 0):
-            request.reply.set_exception(BudgetSpent("training ends"))
+            for request in self._unanswered.values():
+                if not request.reply.done():
+                    request.reply.set_exception(BudgetSpent("training ends"))
 
     def serve(
         self, generate: Generate, running: Callable[[], int], *, patience_s: float, agree: Agree
@@ -219,7 +226,7 @@ class BatchModel:
         found: list[_Request] = []
         while True:
             try:
-                found.append(self._asked.get(len(found) < at_least, patience_s or None))
+                found.append(self._asked.get(len(found) < at_least, max(patience_s, _POLL_S)))
             except queue.Empty:
                 return found
 

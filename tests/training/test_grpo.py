@@ -185,6 +185,31 @@ def test_when_decoding_fails_nobody_waits_for_ever_and_nothing_is_left(rollouts:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tgym-episode")]
 
 
+@pytest.mark.timeout(120)  # it waited for ever
+def test_what_was_asked_before_another_process_was_lost_is_refused(rollouts: Rollouts) -> None:
+    """Training ends while replies are asked for, and before anything is decoded: no thread waits for one."""
+
+    def lost(count: int) -> int:
+        raise RuntimeError("connection closed by peer")
+
+    with pytest.raises(RuntimeError, match="closed by peer"):
+        rollouts.play(["hello"] * 2, lambda prompts: pytest.fail("nothing is decoded"), agree=lost)
+    rollouts.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tgym-episode")]
+
+
+@pytest.mark.timeout(120)  # it waited for ever
+def test_without_patience_a_batch_is_what_is_asked_for_now(tokens: Any, runtime: Runtime) -> None:
+    live = Live(episodes=2, max_steps=3, completion_tokens=300, patience_s=0.0)
+    task = read_folder(HELLO)
+    made = Rollouts({"hello": task}, runtime, tokens, template="chatml", context_tokens=1024, live=live)
+    try:
+        (played,) = made.play(["hello"], Script(tokens, [RIGHT, DONE]))
+    finally:
+        made.close()
+    assert played.played.outcome.status == "passed"
+
+
 def test_a_group_that_teaches_nothing_is_replaced_or_counts_for_nothing(
     rollouts: Rollouts, tokens: Any
 ) -> None:
