@@ -280,8 +280,6 @@ class LiveRollout:
             first = at - at % group
             dull = rewards[at] is None or (whole and not teaches(rewards[first : first + group]))
             masks.append([0] * len(episode.mask) if dull else list(episode.mask))
-        if not any(any(mask) for mask in masks):  # a loss over no token is no number
-            return [list(episode.mask) for episode in episodes]
         return masks
 
 

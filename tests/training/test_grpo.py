@@ -234,6 +234,24 @@ def test_a_group_that_teaches_nothing_is_replaced_or_counts_for_nothing(
     assert curriculum.weight("other") > curriculum.weight("hello")
 
 
+@pytest.mark.parametrize("preset", sorted(grpo.PRESETS))
+def test_a_step_of_dull_groups_alone_is_a_step_of_no_token(
+    tmp_path: Path, tiny: Path, tokens: Any, runtime: Runtime, preset: Any
+) -> None:
+    """Beside another process's groups, theirs must not count in the divisor of the loss either."""
+    trainer = scripted(Script(tokens, [DONE]))
+    ready = grpo.prepare(settings(tmp_path, tiny, preset=preset))
+    told = grpo.train(ready, runtime=runtime, make=trainer)
+    (batch,) = trainer.batches
+    assert told["first_reward"] == 0.0
+    assert not (batch["completion_mask"] * batch["tool_mask"]).any()
+    assert batch["num_items_in_batch"] == 0
+    (logged, *_) = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert (logged["loss"], logged["grad_norm"]) == (0.0, 0.0)
+    after = _model(tmp_path / "out" / "model").state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in _model(tiny).state_dict().items())
+
+
 def test_what_does_not_fit_is_refused_before_anything_starts(tmp_path: Path, tiny: Path) -> None:
     def refused(found: str, **changed: Any) -> None:
         with pytest.raises(BadSetting, match=found):
