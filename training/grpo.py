@@ -338,6 +338,8 @@ def train(
     """
     settings, out = ready.settings, Path(ready.settings.out)
     checkpoint = begin(out, plain(settings), resume=resume)
+    # Only the first process looks whether the folder is free: the others touch nothing before it has.
+    ready.arguments.distributed_state.wait_for_everyone()
     with contextlib.ExitStack() as stack:
         maker = runtime or open_runtime(settings.live.runtime)
         stack.callback(maker.close)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL
 
 from terminal_gym.errors import BadSetting
@@ -271,3 +276,31 @@ def test_each_preset_is_one_that_the_trainer_accepts(tmp_path: Path, tiny: Path,
     for key, value in grpo.PRESETS[preset].items():
         assert getattr(made.arguments, key) == value
     assert plain(made.settings)["preset"] == preset
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it starts Python, torch and trl three times, twice over
+def test_two_processes_play_and_learn_together_and_a_second_start_spoils_nothing(
+    tmp_path: Path, tiny: Path, runtime: Runtime
+) -> None:
+    made = settings(tmp_path, tiny, live=Live(runtime="namespace", max_steps=2, completion_tokens=200))
+    config = tmp_path / "grpo.yaml"
+    config.write_text(yaml.safe_dump(plain(made)))
+    command = [sys.executable, "-m", *TWO_PROCESSES, "-m", "training.grpo", "--config", str(config), "--json"]
+
+    def launched() -> subprocess.CompletedProcess[str]:
+        place = Path(__file__).parents[2]
+        return subprocess.run(
+            command, cwd=place, env=os.environ | ON_CPU, capture_output=True, text=True, timeout=400
+        )
+
+    def played() -> list[int]:
+        return [len(list(Run(tmp_path / "out" / f"rollouts-{rank}-start"))) for rank in range(2)]
+
+    done = launched()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert played() == [4, 4]
+    again = launched()
+    assert again.returncode != 0
+    assert "exists" in again.stderr
+    assert played() == [4, 4]
