@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from terminal_gym.errors import BadSetting
+from terminal_gym.errors import BadSetting, UnknownName
 from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.tasks.manifest import open_manifest
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.store import Run, RunWriter
 from training import chat_format
 from training.rewards import Curriculum, Reward, teaches
-from training.rollout_bridge import Episode, Ids, Live, Rollouts, agreement
+from training.rollout_bridge import Episode, Ids, Live, Rollouts, agreement, check_tasks
 from training.settings import (
     Lora,
     Model,
@@ -55,6 +55,12 @@ PRESETS: dict[str, dict[str, Any]] = {  # what the papers differ in, as the trai
     "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
 }
 
+CHOICES = {  # what the trainer itself looks at only once a group has been played
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "scale_rewards": ("group", "batch", "none"),
+    "importance_sampling_level": ("token", "sequence"),
+}
+
 
 @dataclass(frozen=True)
 class Vllm:
@@ -66,6 +72,11 @@ class Vllm:
     memory: float = 0.3
     """Share of each GPU's memory, where it is colocated."""
     tensor_parallel: int = 1
+    """GPUs that share one, where it is colocated."""
+
+    def __post_init__(self) -> None:
+        if self.base_url is not None and self.mode != "server":
+            raise BadSetting(f"vllm.base_url is of a server, and vllm.mode is {self.mode}. Leave one out.")
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,12 @@ class Difficulty:
     """Tasks solved less or more often than this in that run are left out."""
     again: int = 0
     """A group whose attempts all ended alike is replaced by one at another task, so many times."""
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise BadSetting(f"difficulty.low is {self.low}, more than difficulty.high, {self.high}.")
+        if self.again < 0:
+            raise BadSetting(f"difficulty.again is {self.again}; it must be 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -129,8 +146,12 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     has_gpu = check_device(needs_gpu=settings.needs_gpu, where=where)
     check_attention(settings.model.attention)
     check_context(settings.model.name, settings.context_tokens)
+    open_runtime(settings.live.runtime).close()  # that there is one of that name
     if settings.vllm is not None:
         check_versions({"vllm": ">=0.22,<=0.31.0"})  # what trl 1.16 was made for
+    if not 0 < settings.reply_tokens < settings.context_tokens:
+        found = f"reply_tokens is {settings.reply_tokens}, context_tokens {settings.context_tokens}"
+        raise BadSetting(f"{found}: it must be more than 0 and less than that.")
     if settings.live.completion_tokens >= settings.context_tokens:
         found = f"live.completion_tokens is {settings.live.completion_tokens}"
         raise BadSetting(
@@ -140,6 +161,7 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     tokenizer = open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
     arguments = _arguments(settings, has_gpu=has_gpu, where=where)
+    _check_batches(settings, arguments)
     here = arguments.generation_batch_size // max(1, arguments.world_size)  # episodes in each process
     if settings.difficulty.again and here % arguments.num_generations:
         advice = "Make steps_per_generation larger, or difficulty.again 0."
@@ -147,7 +169,25 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     manifest = Path(settings.manifest)
     opened = open_manifest(manifest if manifest.is_file() else [settings.manifest]).tasks()
     tasks = {str(task.ref): task for task in opened}
+    check_tasks(tasks.values())
     return Ready(settings, tasks, _curriculum(settings, list(tasks)), tokenizer, template, arguments)
+
+
+def _check_batches(settings: Grpo, arguments: Any) -> None:
+    """Raise BadSetting where the trainer would end before it begins, or ask for what there is not."""
+    together = arguments.generation_batch_size // arguments.num_generations
+    if settings.groups < together:
+        raise BadSetting(f"groups is {settings.groups}, and {together} are played together. Draw more.")
+    if arguments.eval_strategy != "no":
+        advice = "Leave trainer.eval_strategy out."
+        raise BadSetting(f"There is no table to evaluate on. {advice}")
+    vllm, processes = settings.vllm, max(1, arguments.world_size)
+    if vllm and vllm.mode == "colocate" and (vllm.tensor_parallel < 1 or processes % vllm.tensor_parallel):
+        found = f"vllm.tensor_parallel is {vllm.tensor_parallel}, and there are {processes} processes"
+        raise BadSetting(f"{found}: they must divide into such groups.")
+    for name, known in CHOICES.items():
+        if getattr(arguments, name) not in known:
+            raise UnknownName(f"trainer.{name}", str(getattr(arguments, name)), known=known)
 
 
 def _curriculum(settings: Grpo, tasks: Sequence[str]) -> Curriculum:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -60,6 +60,13 @@ class Live:
     patience_s: float = 0.25
     """How long a batch waits for episodes whose commands still run."""
 
+    def __post_init__(self) -> None:
+        for name in ("episodes", "starts", "max_steps", "most_repeats", "completion_tokens"):
+            if getattr(self, name) < 1:
+                raise BadSetting(f"live.{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.patience_s < 0:
+            raise BadSetting(f"live.patience_s is {self.patience_s}; it must be 0 or more.")
+
     def agent_settings(self) -> dict[str, Any]:
         """Return the settings of the agent.
 
@@ -71,6 +78,14 @@ class Live:
                 f"live.brief is of the agent bash, and live.agent is {self.agent}. Leave it out."
             )
         return {"brief": True} if self.brief else {}
+
+
+def check_tasks(tasks: Iterable[Task]) -> None:
+    """Raise BadSetting where an episode would be several conversations: a trainer takes it as one row."""
+    for task in tasks:
+        if task.steps:
+            found = f"{task.ref} has {len(task.steps)} steps, and each begins a conversation of its own"
+            raise BadSetting(f"{found}: its episodes are no single row of tokens. Leave it out.")
 
 
 class BudgetSpent(ModelRefused):

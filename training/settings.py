@@ -175,9 +175,7 @@ def trainer_arguments(kind: Any, given: Mapping[str, Any], ours: Mapping[str, An
         if key in ours:
             raise BadSetting(f"trainer.{key} is set by other settings here; remove it from {where}.")
     read = {
-        key: as_float(value, where=where, path=f"trainer.{key}")
-        if isinstance(value, str) and isinstance(known[key].default, float)
-        else value
+        key: _number_where_one_is_wanted(known[key].default, value, where=where, path=f"trainer.{key}")
         for key, value in given.items()
     }
     try:
@@ -189,6 +187,13 @@ def trainer_arguments(kind: Any, given: Mapping[str, Any], ours: Mapping[str, An
         raise BadSetting(f"{where}: the trainer does not accept this: {error}") from error
 
 
+def _number_where_one_is_wanted(usual: Any, value: Any, *, where: str, path: str) -> Any:
+    if not isinstance(value, str) or isinstance(usual, bool) or not isinstance(usual, int | float):
+        return value
+    number = as_float(value, where=where, path=path)
+    return number if isinstance(usual, float) or not number.is_integer() else int(number)
+
+
 # ── before anything begins ──────────────────────────────────────────────────────────────────────
 
 
@@ -198,9 +203,8 @@ def check_versions(needs: Mapping[str, str] = NEEDS) -> None:
         try:
             found = version(name)
         except PackageNotFoundError:
-            raise BadSetting(
-                f"The package {name} is missing. In a checkout: pip install -e '.[train]'."
-            ) from None
+            advice = "In a checkout: pip install -e '.[train]'." if name in NEEDS else f"pip install '{name}{wanted}'."
+            raise BadSetting(f"The package {name} is missing. {advice}") from None
         from packaging.specifiers import SpecifierSet
 
         if not SpecifierSet(wanted).contains(found, prereleases=True):

@@ -18,7 +18,7 @@ import yaml
 from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL
 
-from terminal_gym.errors import BadSetting
+from terminal_gym.errors import BadSetting, UnknownName
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.store import Run
@@ -267,7 +267,42 @@ def test_what_does_not_fit_is_refused_before_anything_starts(tmp_path: Path, tin
     refused("package vllm is missing", vllm=grpo.Vllm())
     refused("set by other settings", trainer={"use_vllm": True})
     refused("was made for 1024", context_tokens=2048)
+    refused("each begins a conversation of its own", manifest=str(HELLO.with_name("bench2-trail")))
+    refused("1 are played together", groups=0)
+    refused("no table to evaluate on", trainer={"eval_strategy": "steps"})
+    refused("more than 0 and less than that", reply_tokens=0)
+    refused("more than 0 and less than that", reply_tokens=1024)
+    refused("trainer.seed is 'x'; it must be a number", trainer={"seed": "x"})
+    for name in ("loss_type", "scale_rewards", "importance_sampling_level"):
+        with pytest.raises(UnknownName, match=f"No trainer.{name} is named 'x'"):
+            grpo.prepare(settings(tmp_path, tiny, trainer={name: "x"}))
+    with pytest.raises(UnknownName, match="No runtime is named 'x'"):
+        grpo.prepare(settings(tmp_path, tiny, live=Live(runtime="x", completion_tokens=420)))
+    for count in ("episodes", "starts", "max_steps", "most_repeats", "completion_tokens"):
+        with pytest.raises(BadSetting, match=f"live.{count} is 0"):
+            Live(**{count: 0})  # type: ignore[arg-type]  # a whole number, all of them
+    with pytest.raises(BadSetting, match="patience_s is -1"):
+        Live(patience_s=-1)
+    with pytest.raises(BadSetting, match="more than difficulty.high"):
+        grpo.Difficulty(low=0.9, high=0.1)
+    with pytest.raises(BadSetting, match="again is -1"):
+        grpo.Difficulty(again=-1)
+    with pytest.raises(BadSetting, match="base_url is of a server"):
+        grpo.Vllm("colocate", "http://localhost:8000")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_vllm_is_asked_for(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpo, "check_versions", lambda *_: None)  # it is not here
+    server = grpo.Vllm("server", "http://localhost:8000")
+    made = grpo.prepare(settings(tmp_path, tiny, vllm=server)).arguments
+    assert (made.use_vllm, made.vllm_mode, made.vllm_server_base_url) == (True, "server", server.base_url)
+    assert (made.vllm_max_model_length, made.generation_kwargs) == (1024, {"max_tokens": 64})
+    assert made.vllm_importance_sampling_mode == "token_truncate"
+    near = grpo.prepare(settings(tmp_path, tiny, vllm=grpo.Vllm(memory=0.5))).arguments
+    assert (near.vllm_mode, near.vllm_gpu_memory_utilization) == ("colocate", 0.5)
+    with pytest.raises(BadSetting, match="and there are 1 processes"):
+        grpo.prepare(settings(tmp_path, tiny, vllm=grpo.Vllm(tensor_parallel=2)))
 
 
 @pytest.mark.parametrize("preset", sorted(grpo.PRESETS))
