@@ -160,6 +160,7 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     settings.live.agent_settings()
     tokenizer = open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
+    _check_end(settings.model.name, tokenizer)
     arguments = _arguments(settings, has_gpu=has_gpu, where=where)
     _check_batches(settings, arguments)
     here = arguments.generation_batch_size // max(1, arguments.world_size)  # episodes in each process
@@ -171,6 +172,21 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     tasks = {str(task.ref): task for task in opened}
     check_tasks(tasks.values())
     return Ready(settings, tasks, _curriculum(settings, list(tasks)), tokenizer, template, arguments)
+
+
+def _check_end(name: str, tokenizer: Any) -> None:
+    """Raise BadSetting where decoding would not stop at the end of a turn; the trainer would take all for cut off."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        told = GenerationConfig.from_pretrained(name).eos_token_id
+    except OSError:  # it has no such file
+        told = AutoConfig.from_pretrained(name).eos_token_id
+    stops = {tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])}
+    if tokenizer(chat_format.END, add_special_tokens=False)["input_ids"][0] not in stops:
+        found = f"{name} ends what it says with {tokenizer.eos_token!r}, and a turn ends with {chat_format.END!r}"
+        advice = f"Fine-tune it first with trainer.eos_token: {chat_format.END!r}, or begin with an Instruct model."
+        raise BadSetting(f"{found}: no reply would end, and nothing would be learned. {advice}")
 
 
 def _check_batches(settings: Grpo, arguments: Any) -> None:
@@ -263,7 +279,7 @@ class LiveRollout:
 
     def __call__(self, prompts: Sequence[Sequence[Mapping[str, Any]]], trainer: Any) -> dict[str, Any]:
         """Return prompt and completion ids, log-probabilities, masks and rewards, one each for each of `prompts`."""
-        told = False
+        told = True  # where no episode came so far as to ask: nothing, about no token
 
         def generate(ids: list[Ids]) -> tuple[list[Ids], list[list[float]] | None]:
             nonlocal told
@@ -395,7 +411,8 @@ def train(
             maker,
             ready.tokenizer,
             template=ready.template,
-            context_tokens=settings.context_tokens,
+            # Room for a whole reply: a server refuses what might pass its context, and with it the whole batch.
+            context_tokens=settings.context_tokens - settings.reply_tokens,
             live=settings.live,
             keep=writer.append,
         )

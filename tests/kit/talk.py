@@ -42,7 +42,7 @@ def tokenizer(folder: Path, *, vocabulary: int = 400) -> Any:
     return made
 
 
-def model(folder: Path, tokens: Any, *, context: int = 1024) -> Path:
+def model(folder: Path, tokens: Any, *, context: int = 1024, ends: Sequence[int] = ()) -> Path:
     """Save a random Qwen2 of about 0.1 million parameters beside its tokenizer; returns the folder."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -57,7 +57,7 @@ def model(folder: Path, tokens: Any, *, context: int = 1024) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=context,
         tie_word_embeddings=False,
-        eos_token_id=tokens.eos_token_id,
+        eos_token_id=list(ends) or tokens.eos_token_id,
         pad_token_id=tokens.pad_token_id,
         bos_token_id=None,
     )

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from kit.processes import ON_CPU, TWO_PROCESSES
-from kit.talk import TAIL
+from kit.talk import TAIL, model, tokenizer
 
 from terminal_gym.errors import BadSetting, UnknownName
 from terminal_gym.sandbox.base import Runtime
@@ -167,6 +167,20 @@ def test_budgets_and_loops_end_an_episode_and_are_told(rollouts: Rollouts, token
         assert bool(episode.mask[-1]) == (not episode.truncated)
 
 
+def test_no_reply_is_asked_for_that_may_pass_the_context(
+    tmp_path: Path, tiny: Path, tokens: Any, runtime: Runtime
+) -> None:
+    """A server refuses such a request, and training ends."""
+    script = Script(tokens, [f"```bash\nseq {20 + k % 2}\n```" for k in range(12)])
+    made = settings(tmp_path, tiny, context_tokens=900)
+    live = replace(made.live, max_steps=12, completion_tokens=890)
+    trainer = scripted(script)
+    grpo.train(grpo.prepare(replace(made, live=live)), runtime=runtime, make=trainer)
+    assert 700 < max(map(len, script.asked)) <= 900 - made.reply_tokens
+    (folder,) = (tmp_path / "out").glob("rollouts-*")
+    assert all("BudgetSpent" in one.limit for one in Run(folder))
+
+
 def test_a_machine_that_breaks_gives_no_reward(rollouts: Rollouts, tokens: Any) -> None:
     task = rollouts.tasks["hello"]
     gone = replace(task, image=replace(task.image, name="tgym-test/never-built:1"))
@@ -213,6 +227,21 @@ def test_without_patience_a_batch_is_what_is_asked_for_now(tokens: Any, runtime:
     finally:
         made.close()
     assert played.played.outcome.status == "passed"
+
+
+def test_where_no_episode_came_so_far_as_to_ask_the_trainer_gets_log_probabilities(
+    rollouts: Rollouts,
+) -> None:
+    """It takes what vLLM says off what it finds itself, and ends where nothing is said."""
+    from training.rewards import Curriculum
+
+    task = rollouts.tasks["hello"]
+    rollouts.tasks = {"gone": replace(task, image=replace(task.image, name="tgym-test/never-built:1"))}
+    trainer = type("Vllm", (), {"num_generations": 2, "accelerator": type("One", (), {"num_processes": 1})})
+    hook = grpo.LiveRollout(rollouts, Curriculum(["gone"]), Reward())
+    told = hook([[{"role": "user", "content": "gone", "task": "gone"}]] * 2, trainer())
+    assert told["env_reward"] == [None, None]
+    assert told["logprobs"] == [[0.0] * len(ids) for ids in told["completion_ids"]]
 
 
 def test_a_group_that_teaches_nothing_is_replaced_or_counts_for_nothing(
@@ -290,6 +319,17 @@ def test_what_does_not_fit_is_refused_before_anything_starts(tmp_path: Path, tin
     with pytest.raises(BadSetting, match="base_url is of a server"):
         grpo.Vllm("colocate", "http://localhost:8000")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_whose_replies_do_not_end_with_a_turn_is_refused(tmp_path: Path) -> None:
+    """As base models are: the trainer would take every episode for cut off, and learn from none."""
+    base = tokenizer(tmp_path)
+    base.eos_token = "<|endoftext|>"
+    model(tmp_path, base)
+    with pytest.raises(BadSetting, match="nothing would be learned. Fine-tune it first with trainer.eos_token"):
+        grpo.prepare(settings(tmp_path, tmp_path))
+    model(tmp_path, base, ends=[base.convert_tokens_to_ids(one) for one in ("<|endoftext|>", TAIL)])
+    grpo.prepare(settings(tmp_path, tmp_path))
 
 
 def test_what_vllm_is_asked_for(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
