@@ -257,6 +257,14 @@ class WarmPool:
         with self._starts:
             return start_machine(self._runtime, task, rows=rows, cols=cols, record=record)
 
+    def drop(self, task: Task) -> None:
+        """Remove the machines of `task` that nobody took, those that are being started as soon as they are there."""
+        with self._mutex:
+            left = self._warm.pop(task.content_hash(), ())
+        for started in left:
+            if not started.cancel():
+                started.add_done_callback(_discard)
+
     def close(self) -> None:
         """Remove every machine that nobody took. Safe to call again."""
         with self._mutex:
@@ -267,5 +275,9 @@ class WarmPool:
             started.cancel()
         self._workers.shutdown(wait=True)
         for started in left:
-            if not started.cancelled() and started.exception() is None:
-                started.result().close()
+            _discard(started)
+
+
+def _discard(started: Future[Machine]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        started.result().close()

@@ -36,6 +36,7 @@ class TerminalTools:
     _tasks: ClassVar[Mapping[str, Task]] = {}
     _runtime: ClassVar[Runtime | None] = None
     _pool: ClassVar[WarmPool | None] = None
+    _ahead: ClassVar[Task | None] = None  # whose machine waits in the pool
     _made: ClassVar[list[TerminalTools]] = []
     _mutex: ClassVar[threading.Lock] = threading.Lock()
 
@@ -58,7 +59,7 @@ class TerminalTools:
         with cls._mutex:
             made, pool = list(cls._made), cls._pool
             cls._made.clear()
-            cls._pool = cls._runtime = None
+            cls._pool = cls._runtime = cls._ahead = None
         for one in made:
             if one._env is not None:
                 one._env.close()
@@ -83,8 +84,17 @@ class TerminalTools:
         except TerminalGymError:
             self._lost = True
             return _LOST
-        self._pool.prepare(self._tasks[task])  # for the next reset, while this episode is played
+        self._prepare(self._pool, self._tasks[task])
         return self._tasks[task].instruction
+
+    @classmethod
+    def _prepare(cls, pool: WarmPool, task: Task) -> None:
+        """Begin to start a machine for the next reset, likely of this group; one of another task waits no longer."""
+        with cls._mutex:
+            before, cls._ahead = cls._ahead, task
+        if before is not None and before is not task:
+            pool.drop(before)
+        pool.prepare(task)
 
     def run(self, command: str) -> str:
         """Run one command in the shell and return its output and exit code.

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.waiting import wait_until
 
 from terminal_gym.errors import BadSetting
+from terminal_gym.machine import Machine
 from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.tasks.catalogue import read_folder
 from training.tool_env import TerminalTools, close_terminals, open_terminals
@@ -67,6 +69,31 @@ def test_an_episode_through_the_trainers_eyes(tools: type[TerminalTools]) -> Non
     env.reset(task="hello")  # left open: close_terminals removes it, and the session's fixture looks
     with pytest.raises(BadSetting, match="are open"):
         open_terminals({}, open_runtime("namespace"))
+
+
+def test_only_the_last_task_has_a_machine_that_waits(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set has thousands of tasks, and each would keep one until training ends."""
+    task = read_folder(HELLO)
+    tasks = {name: replace(task, instruction=name) for name in ("a", "b", "c", "d")}
+    removed: list[Machine] = []
+    close = Machine.close
+    monkeypatch.setattr(Machine, "close", lambda machine: (removed.append(machine), close(machine))[1])
+    tools = open_terminals(tasks, runtime)
+    try:
+        env, other = tools(), tools()
+        pool = tools._pool
+        assert pool is not None
+        for name, each in tasks.items():
+            env.reset(task=name)
+            assert wait_until(lambda each=each: pool.ready(each) == 1, deadline_s=60)
+            other.reset(task=name)
+            assert wait_until(lambda each=each: pool.ready(each) == 1, deadline_s=60)
+        assert [pool.ready(tasks[name]) for name in "abc"] == [0, 0, 0]
+        assert wait_until(lambda: len(removed) == 3, deadline_s=60)
+    finally:
+        close_terminals()
 
 
 def test_the_policy_may_call_one_tool_and_no_other() -> None:
