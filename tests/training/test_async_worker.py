@@ -90,9 +90,39 @@ def test_a_broken_loop_and_a_silent_one_are_told(tokens: Any) -> None:
 
     assert wait_until(is_told, deadline_s=60)
     worker.stop()
+    late = TerminalWorker(Curriculum(["half"]), lambda task, k: outcome(task, k, tokens), group=2, episodes=2)
+    late._beat -= 1_000.0  # the trainer loaded a large model before it began
+    late.start()
+    late.check_health(300)
+    late.stop()
     silent = TerminalWorker(Curriculum(["half"]), fail)
     with pytest.raises(RuntimeError, match="No episode has ended"):
         silent.check_health(-1.0)
+
+
+def test_a_policy_that_tells_no_log_probabilities_is_told_of(tokens: Any) -> None:
+    """Without, each token would count as one that was certain, and the trainer would clip what it learns."""
+
+    def play(task: str, attempt: int) -> Trajectory:
+        played = outcome(task, attempt % 2, tokens)
+        first = played.steps[0]
+        turns = tuple(replace(turn, logprobs=()) for turn in first.action.turns)
+        mute = replace(first, action=replace(first.action, turns=turns))
+        return replace(played, steps=(mute, *played.steps[1:]))
+
+    worker = TerminalWorker(Curriculum(["half"]), play, group=2, episodes=2)
+    worker.start()
+
+    def is_told() -> bool:
+        try:
+            worker.check_health(60)
+        except RuntimeError as error:
+            return "no log-probabilities" in str(error)
+        return False
+
+    assert wait_until(is_told, deadline_s=60)
+    worker.stop()
+    assert worker.rollout_buffer.empty()
 
 
 def test_a_rewritten_history_is_a_sample_of_its_own(tokens: Any) -> None:
