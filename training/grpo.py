@@ -269,7 +269,8 @@ class LiveRollout:
 
     Args:
         rollouts: Plays; closed by the caller.
-        curriculum: Learns from every verdict.
+        curriculum: Learns from every verdict, and draws the tasks of whole groups when they are to be played; those
+            that several processes share are the ones that the prompts name.
         reward: What an episode pays.
         again: How often a group that teaches nothing is replaced.
     """
@@ -288,9 +289,12 @@ class LiveRollout:
             return replies, logprobs
 
         agree = agreement(trainer)
-        wanted = [prompt[-1]["task"] for prompt in prompts]
-        episodes = self._rollouts.play(wanted, generate, agree=agree)
         group = trainer.num_generations
+        wanted = [prompt[-1]["task"] for prompt in prompts]
+        if len(wanted) % group == 0:
+            drawn = self._curriculum.draw(len(wanted) // group)
+            wanted = [task for task in drawn for _ in range(group)]
+        episodes = self._rollouts.play(wanted, generate, agree=agree)
         for _ in range(self._again):
             self._replaced(episodes, group, generate, agree)
         rewards = [self._paid(episode) for episode in episodes]
@@ -403,7 +407,8 @@ def train(
         maker.reap()
         for task in ready.tasks.values():
             maker.build(task.image)
-        folder = out / f"rollouts-{os.environ.get('RANK', '0')}-{checkpoint.name if checkpoint else 'start'}"
+        rank = int(os.environ.get("RANK", "0"))
+        folder = out / f"rollouts-{rank}-{checkpoint.name if checkpoint else 'start'}"
         shutil.rmtree(folder, ignore_errors=True)  # of a training that was cut off there: it is played again
         writer = stack.enter_context(RunWriter(folder, {"training": "grpo", "tasks": {}}))
         rollouts = Rollouts(
@@ -418,6 +423,8 @@ def train(
         )
         stack.callback(rollouts.close)
         trainer = make_trainer(ready, rollouts, make=make)
+        for before in sorted(out.glob(f"rollouts-{rank}-*")):  # what this process has seen so far
+            ready.curriculum.learn(Run(before).standing.values())
         tell(trainer, say)
         stack.enter_context(warnings.catch_warnings())
         # TRL asks for the old name of this field before each batch that it generates.
@@ -432,7 +439,8 @@ def make_trainer(ready: Ready, rollouts: Rollouts, *, make: Callable[..., Any] |
     from trl import GRPOTrainer
 
     settings = ready.settings
-    drawn = ready.curriculum.draw(settings.groups)
+    drawn = ready.curriculum.draw(settings.groups)  # the same in each process
+    ready.curriculum.part_with(int(ready.arguments.process_index))
     rows = [{"prompt": [{"role": "user", "content": task, "task": task}]} for task in drawn]
     hook = LiveRollout(rollouts, ready.curriculum, settings.reward, again=settings.difficulty.again)
     return (make or GRPOTrainer)(

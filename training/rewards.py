@@ -104,6 +104,10 @@ class Curriculum:
             self._passed[task] = self._passed.get(task, 0.0) + min(1.0, max(0.0, reward))
             self._judged[task] = self._judged.get(task, 0) + 1
 
+    def part_with(self, number: int) -> None:
+        """Draw otherwise from here on than the other processes of this training; `number` is this one's."""
+        self._chance = random.Random(f"{self.seed} {number}")
+
     def weight(self, task: str) -> float:
         """Return the variance of the task's verdict, (0, 0.25]."""
         rate = (1 + self._passed.get(task, 0.0)) / (2 + self._judged.get(task, 0))

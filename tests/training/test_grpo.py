@@ -259,13 +259,58 @@ def test_a_group_that_teaches_nothing_is_replaced_or_counts_for_nothing(
 
     rollouts.tasks = {"hello": rollouts.tasks["hello"], "other": rollouts.tasks["hello"]}
     prompts = [[{"role": "user", "content": "hello", "task": "hello"}]] * 2
-    curriculum = Curriculum(["hello", "other"])
+    curriculum = Curriculum(["hello", "other"], seed=1)  # draws "hello" first
     hook = grpo.LiveRollout(rollouts, curriculum, Reward(), again=1)
     told = hook(prompts, Trainer())
     assert sorted(told["env_reward"]) == [0.0, 1.0]
     assert told["logprobs"] is None
     assert all(any(mask) for mask in told["env_mask"])
     assert curriculum.weight("other") > curriculum.weight("hello")
+
+
+def test_whole_groups_are_at_what_the_policy_half_solves_by_now(rollouts: Rollouts, tokens: Any) -> None:
+    """The prompts were drawn before anything was known; a group that is shared by processes stays with them."""
+    from training.rewards import Curriculum
+
+    class Trainer:
+        num_generations = 2
+        accelerator = type("One", (), {"num_processes": 1})
+        script = Script(tokens, [DONE])
+
+        def _generate_single_turn(self, ids: Any, *_: Any) -> Any:
+            return self.script(ids)
+
+    rollouts.tasks = {"sure": rollouts.tasks["hello"], "half": rollouts.tasks["hello"]}
+    curriculum = Curriculum(["sure", "half"])
+    for _ in range(10_000):
+        curriculum.note("sure", 1.0)
+    hook = grpo.LiveRollout(rollouts, curriculum, Reward())
+    prompt, before = [{"role": "user", "content": "sure", "task": "sure"}], curriculum.weight("half")
+    hook([prompt], Trainer())  # half of a group
+    assert curriculum.weight("half") == before
+    hook([prompt] * 2, Trainer())
+    assert curriculum.weight("half") < before
+
+
+def test_a_training_that_goes_on_knows_what_was_solved_before(
+    tmp_path: Path, tiny: Path, tokens: Any, runtime: Runtime
+) -> None:
+    from terminal_gym.sandbox.base import open_runtime
+
+    made = settings(tmp_path, tiny, trainer={"save_strategy": "steps", "save_steps": 1, "max_steps": 2})
+
+    class CutOff(scripted(Script(tokens, [DONE]))):  # type: ignore[misc]
+        def training_step(self, *given: Any, **also: Any) -> Any:
+            if self.state.global_step == 1:
+                raise KeyboardInterrupt
+            return super().training_step(*given, **also)
+
+    with pytest.raises(KeyboardInterrupt):
+        grpo.train(grpo.prepare(made), runtime=runtime, make=CutOff)
+    ready = grpo.prepare(made)
+    assert grpo.train(ready, resume=True, runtime=open_runtime("namespace"), make=scripted(Script(tokens, [DONE])))
+    (task,) = ready.tasks
+    assert ready.curriculum.weight(task) == pytest.approx(1 / 10 * 9 / 10)  # four failures, and four again
 
 
 @pytest.mark.parametrize("preset", sorted(grpo.PRESETS))

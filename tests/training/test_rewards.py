@@ -55,3 +55,11 @@ def test_the_curriculum_draws_what_is_neither_sure_nor_hopeless() -> None:
     assert made.draw(2, but=made.tasks)
     with pytest.raises(BadSetting):
         Curriculum([])
+
+
+def test_processes_begin_alike_and_then_draw_otherwise() -> None:
+    one, other = Curriculum(list("abcdefgh"), seed=3), Curriculum(list("abcdefgh"), seed=3)
+    assert one.draw(50) == other.draw(50)
+    one.part_with(0)
+    other.part_with(1)
+    assert one.draw(50) != other.draw(50)
