@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import Any
@@ -121,9 +121,13 @@ class ProviderDown(ModelError, ConnectionError):
 class ContextFull(ModelError, OverflowError):
     """The conversation is longer than the model's context."""
 
+    turns: tuple[Any, ...] = ()  # calls before it that led to no action, where an agent made some
+
 
 class ModelRefused(ModelError, RuntimeError):
     """The provider will not answer this conversation: a refusal, or a content filter."""
+
+    turns: tuple[Any, ...] = ()  # likewise
 
 
 # ── the disk ────────────────────────────────────────────────────────────────────────────────────

@@ -233,9 +233,8 @@ class _Draft:
 def _turns(played: Trajectory) -> Iterator[tuple[Turn, bool]]:
     """(turn, whether the agent could read its reply)"""
     for step in played.steps:
-        acts = [turn for turn in step.action.turns if turn.purpose == "act"]
         for turn in step.action.turns:
-            yield turn, turn.purpose != "act" or turn is acts[-1]
+            yield turn, turn.purpose != "act" or turn is step.action.understood
 
 
 def _histories(played: Trajectory) -> Iterator[list[tuple[Message, bool]]]:

@@ -184,7 +184,9 @@ def _check_end(name: str, tokenizer: Any) -> None:
         told = AutoConfig.from_pretrained(name).eos_token_id
     stops = {tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])}
     if tokenizer(chat_format.END, add_special_tokens=False)["input_ids"][0] not in stops:
-        found = f"{name} ends what it says with {tokenizer.eos_token!r}, and a turn ends with {chat_format.END!r}"
+        found = (
+            f"{name} ends what it says with {tokenizer.eos_token!r}, and a turn ends with {chat_format.END!r}"
+        )
         advice = f"Fine-tune it first with trainer.eos_token: {chat_format.END!r}, or begin with an Instruct model."
         raise BadSetting(f"{found}: no reply would end, and nothing would be learned. {advice}")
 

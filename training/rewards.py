@@ -48,7 +48,7 @@ class Reward:
             counted = [check for check in outcome.checks if check.outcome != "skipped"]
             paid = sum(check.outcome == "passed" for check in counted) / max(1, len(counted))
         turns = len(played.turns)
-        malformed = turns - sum(bool(step.action.turns) for step in played.steps)
+        malformed = turns - sum(step.action.understood is not None for step in played.steps)
         paid -= self.turn_penalty * min(1.0, turns / most_turns)
         return paid - self.malformed_penalty * malformed / max(1, turns)
 

@@ -431,7 +431,9 @@ class Rollouts:
         if not contexts:  # it never spoke: a trainer wants a token, and learns nothing from it
             return Episode(name, played, list(self._after), list(self._after), [0] * len(self._after),
                            [0.0] * len(self._after), limit or "nothing was said")  # fmt: skip
-        (context,) = contexts
+        context, *others = contexts
+        if others:  # a summary, say: the first alone is a row, and an early end of it
+            limit = limit or "its history was rewritten"
         begin = int(chat_format.spans(context)[0][0])
         ids, mask = context.ids.tolist(), context.spoken.astype(int).tolist()
         logprobs = context.logprobs.tolist()

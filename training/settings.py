@@ -203,7 +203,11 @@ def check_versions(needs: Mapping[str, str] = NEEDS) -> None:
         try:
             found = version(name)
         except PackageNotFoundError:
-            advice = "In a checkout: pip install -e '.[train]'." if name in NEEDS else f"pip install '{name}{wanted}'."
+            advice = (
+                "In a checkout: pip install -e '.[train]'."
+                if name in NEEDS
+                else f"pip install '{name}{wanted}'."
+            )
             raise BadSetting(f"The package {name} is missing. {advice}") from None
         from packaging.specifiers import SpecifierSet
 

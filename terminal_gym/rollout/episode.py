@@ -124,7 +124,8 @@ def _play(env: Playable, agent: Agent, steps: list[Step], clock: Callable[[], fl
         try:
             action = agent.act(env.seen)
         except (ContextFull, ModelRefused) as error:
-            action, gave_up = Action(submit=True), f"{type(error).__name__}: {error}"
+            gave_up = f"{type(error).__name__}: {error}"
+            action = Action(submit=True, text=gave_up if error.turns else "", turns=error.turns)
         began = clock() - zero
         _, _, terminated, truncated, info = env.step(action)
         steps.append(Step(action, env.seen, began, clock() - zero))

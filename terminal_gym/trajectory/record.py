@@ -38,6 +38,13 @@ class Action:
     text: str = ""  # what the agent said, verbatim
     turns: tuple[Turn, ...] = ()  # the calls of a model that led to this action
 
+    @property
+    def understood(self) -> Turn | None:
+        """The call whose reply the agent could read, None where it gave up: it then types nothing, and says why."""
+        acts = [turn for turn in self.turns if turn.purpose == "act"]
+        types = bool(self.keys) or self.command is not None
+        return acts[-1] if acts and (types or self.text in acts[-1].reply.content) else None
+
 
 @dataclass(frozen=True)
 class Observation:
