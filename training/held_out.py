@@ -21,7 +21,7 @@ from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.record import Trajectory
 from terminal_gym.trajectory.store import RunWriter
 from training.chat_format import END
-from training.rollout_bridge import Generate, Ids, Live, Rollouts, agreement, check_tasks
+from training.rollout_bridge import Generate, Ids, Live, Rollouts, agreement
 from training.table import read_rows
 
 
@@ -61,7 +61,6 @@ def open_tasks(settings: HeldOut, table: Path, *, context_tokens: int) -> Mappin
     manifest = Path(settings.manifest)
     opened = open_manifest(manifest if manifest.is_file() else [settings.manifest]).tasks()
     tasks = {str(task.ref): task for task in opened}
-    check_tasks(tasks.values())
     learned = {str(row.get("task")) for row in read_rows(table)}
     if both := sorted(learned & set(tasks)):
         raise BadSetting(f"{both[0]} is held out, and {table} learns from it. Take it out of one of the two.")
