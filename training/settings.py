@@ -169,29 +169,57 @@ def trainer_arguments(kind: Any, given: Mapping[str, Any], ours: Mapping[str, An
         UnknownName: It has no such field.
         BadSetting: A field that ours sets is given too; or it does not accept a value.
     """
-    known = {field.name: field for field in fields(kind)}
-    check_keys(given, known, where=where, path="trainer.")
+    check_keys(given, [field.name for field in fields(kind)], where=where, path="trainer.")
     for key in given:
         if key in ours:
             raise BadSetting(f"trainer.{key} is set by other settings here; remove it from {where}.")
+    hints = typing.get_type_hints(kind)
     read = {
-        key: _number_where_one_is_wanted(known[key].default, value, where=where, path=f"trainer.{key}")
+        key: _trainer_value(hints[key], value, where=where, path=f"trainer.{key}")
         for key, value in given.items()
     }
     try:
         with warnings.catch_warnings():
             # TRL sets the old name of this field by itself.
             warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-            return kind(**{**read, **ours})
+            made = kind(**{**read, **ours})
     except (TypeError, ValueError, ImportError) as error:
         raise BadSetting(f"{where}: the trainer does not accept this: {error}") from error
+    _check_sizes(made, where)
+    _check_reports(made, where)
+    return made
 
 
-def _number_where_one_is_wanted(usual: Any, value: Any, *, where: str, path: str) -> Any:
-    if not isinstance(value, str) or isinstance(usual, bool) or not isinstance(usual, int | float):
+_PLAIN = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"
+}  # fmt: skip
+
+
+def _trainer_value(kind: Any, value: Any, *, where: str, path: str) -> Any:
+    """Return a value as a field of the trainer's takes it; the trainer itself would not look at its type."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    if value is False and path.endswith("_strategy"):
+        return "no"  # which YAML reads as false
+    if not set(kinds) <= set(_PLAIN) or type(value) in kinds:
         return value
-    number = as_float(value, where=where, path=path)
-    return number if isinstance(usual, float) or not number.is_integer() else int(number)
+    if float in kinds and not isinstance(value, bool):
+        return value if isinstance(value, int) else as_float(value, where=where, path=path)
+    raise _wrong(where, path, value, " or ".join(_PLAIN[one] for one in kinds))
+
+
+def _check_sizes(made: Any, where: str) -> None:
+    for key in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if getattr(made, key) < 1:
+            raise _wrong(where, f"trainer.{key}", getattr(made, key), "1 or more")
+
+
+def _check_reports(made: Any, where: str) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+
+    if missing := set(made.report_to) - set(get_available_reporting_integrations()):
+        name = sorted(missing)[0]
+        advice = "Install its package, or write none."
+        raise BadSetting(f"{where}: trainer.report_to names {name!r}, which is not here. {advice}")
 
 
 # ── before anything begins ──────────────────────────────────────────────────────────────────────

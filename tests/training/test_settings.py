@@ -7,7 +7,14 @@ import pytest
 
 from terminal_gym.errors import BadSetting, UnknownName
 from training import settings as reading
-from training.settings import check_attention, check_context, check_device, check_versions, read_config
+from training.settings import (
+    check_attention,
+    check_context,
+    check_device,
+    check_versions,
+    read_config,
+    trainer_arguments,
+)
 from training.sft import Sft
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +73,50 @@ def test_a_file_that_is_no_mapping_or_not_there(tmp_path: Path) -> None:
         read_config(Sft, tmp_path / "none.yaml")
     with pytest.raises(BadSetting, match="and not a mapping"):
         read(tmp_path, table__x=1)
+
+
+def trainer(tmp_path: Path, given: dict[str, Any]) -> Any:
+    from trl import SFTConfig
+
+    ours = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False}
+    return trainer_arguments(SFTConfig, {"report_to": "none", **given}, ours, where="x.yaml")
+
+
+def test_a_strategy_is_switched_off_as_the_docs_say_although_yaml_reads_no_as_false(tmp_path: Path) -> None:
+    from training.cli import overrides
+
+    given = overrides(["trainer.eval_strategy=no", "trainer.save_strategy=no"])
+    made = trainer(tmp_path, {key.removeprefix("trainer."): value for key, value in given.items()})
+    assert (made.eval_strategy, made.save_strategy) == ("no", "no")
+    made = trainer(tmp_path, {"save_steps": 20, "learning_rate": "1e-4", "warmup_steps": "0.1"})
+    assert (made.save_steps, made.learning_rate, made.warmup_steps) == (20, 1e-4, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"max_steps": "ten"}, r"x.yaml: trainer.max_steps is 'ten'; it must be a whole number"),
+        ({"max_steps": 2.5}, "trainer.max_steps is 2.5; it must be a whole number"),
+        ({"seed": "7"}, "trainer.seed is '7'; it must be a whole number"),
+        ({"save_steps": "often"}, "trainer.save_steps is 'often'; it must be a number"),
+        ({"learning_rate": True}, "trainer.learning_rate is True; it must be a number"),
+        ({"load_best_model_at_end": "yes"}, "must be true or false"),
+        (
+            {"per_device_train_batch_size": 0},
+            "trainer.per_device_train_batch_size is 0; it must be 1 or more",
+        ),
+        (
+            {"gradient_accumulation_steps": 0},
+            "trainer.gradient_accumulation_steps is 0; it must be 1 or more",
+        ),
+        ({"report_to": "clearml"}, "trainer.report_to names 'clearml', which is not here"),
+    ],
+)
+def test_a_value_that_the_trainer_would_stumble_over_later_is_refused(
+    tmp_path: Path, given: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(BadSetting, match=found):
+        trainer(tmp_path, given)
 
 
 def test_versions_that_were_not_tried_are_refused() -> None:
