@@ -54,6 +54,9 @@ def open_tasks(settings: HeldOut, table: Path, *, context_tokens: int) -> Mappin
         raise BadSetting(
             f"held_out.every is {settings.every} and held_out.attempts {settings.attempts}; both are 1 or more."
         )
+    if settings.reply_tokens < 1 or settings.temperature < 0:
+        found = f"held_out.reply_tokens is {settings.reply_tokens} and held_out.temperature {settings.temperature}"
+        raise BadSetting(f"{found}; they are 1 or more, and 0 or more.")
     if settings.live.completion_tokens >= context_tokens:
         found = f"held_out.live.completion_tokens is {settings.live.completion_tokens}"
         raise BadSetting(f"{found}, context_tokens {context_tokens}: the task has no room. Lower it.")

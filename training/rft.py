@@ -77,17 +77,25 @@ def prepare(settings: Rft, *, where: str = "the configuration") -> None:
     check_device(needs_gpu=settings.needs_gpu, where=where)
     check_attention(settings.model.attention)
     check_context(settings.model.name, settings.context_tokens)
-    if settings.rounds < 1 or settings.attempts < 1:
-        raise BadSetting("rounds and attempts must be 1 or more.")
+    if min(settings.rounds, settings.attempts, settings.reply_tokens) < 1 or settings.temperature < 0:
+        raise BadSetting("rounds, attempts and reply_tokens must be 1 or more, temperature 0 or more.")
     if settings.lora is not None and settings.start == "last" and settings.rounds > 1:
         raise BadSetting("Adapters do not stack: with lora, set start to first, or rounds to 1.")
     settings.live.agent_settings()
     name, tokenizer = settings.model.name, open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
+    arguments = sft.check_arguments(_tuning(settings, 0, settings.model.name), where=where)
     if settings.lessons is not None:
-        room = settings.context_tokens
-        check_fits(Path(settings.lessons), tokenizer, model=name, template=template, max_tokens=room)
-    sft.check_arguments(_tuning(settings, 0, settings.model.name), where=where)
+        lessons, room = Path(settings.lessons), settings.context_tokens
+        facts = check_fits(lessons, tokenizer, model=name, template=template, max_tokens=room)
+        if arguments.eval_strategy != "no":
+            sft.check_eval(lessons, facts)
+    elif arguments.eval_strategy != "no":
+        advice = "Set it to no, or name lessons that hold something out."
+        raise BadSetting(
+            f"{where}: trainer.eval_strategy asks for an eval loss; a round holds nothing out. {advice}"
+        )
+    _choice(settings)
     _refs(settings)
 
 
@@ -173,24 +181,27 @@ def _learned(settings: Rft, number: int, folder: Path, policy: str, say: Callabl
     if done.is_file():
         return str(place)
     if not (folder / "table").exists():
-        choice = Choice(
-            max_tokens=settings.context_tokens,
-            words="sampled",
-            template=settings.model.template,
-            per_task=settings.per_task,
-            seed=settings.seed,
-        )
         tokenizer = open_tokenizer(policy)
         make_table(
             [folder / "run"],
             folder / "table",
             tokenizer,
             tokenizer_name=policy,
-            choice=choice,
+            choice=_choice(settings),
             beside=None if settings.lessons is None else Path(settings.lessons),
         )
     ready = sft.prepare(tuning, where=f"round {number}")
     return str(sft.train(ready, resume=(Path(tuning.out) / "settings.yaml").is_file(), say=say)["model"])
+
+
+def _choice(settings: Rft) -> Choice:
+    return Choice(
+        max_tokens=settings.context_tokens,
+        words="sampled",
+        template=settings.model.template,
+        per_task=settings.per_task,
+        seed=settings.seed,
+    )
 
 
 def _tuning(settings: Rft, number: int, policy: str) -> Sft:

@@ -55,6 +55,13 @@ class Lora:
     targets: str = "all-linear"
     """Layers, as peft names them."""
 
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not 0.0 <= self.dropout < 1.0:
+            raise BadSetting(
+                f"lora.rank is {self.rank} and lora.dropout {self.dropout}; they must be 1 or more, and 0 or more "
+                "and below 1."
+            )
+
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -261,10 +268,15 @@ def check_device(*, needs_gpu: bool, where: str) -> bool:
 
 
 def check_attention(name: str) -> None:
-    """Raise BadSetting where an attention is asked for whose package is not here."""
+    """Raise UsageError where transformers knows no such attention, or its package is not here."""
     if name.startswith("flash_attention") and importlib.util.find_spec("flash_attn") is None:
         advice = "Install flash-attn, or set model.attention to sdpa (and packing to false at long contexts)."
         raise BadSetting(f"model.attention is {name}, and the package flash_attn is missing. {advice}")
+    from transformers import AttentionInterface
+
+    known = ["eager", *AttentionInterface().valid_keys()]
+    if name not in known and "/" not in name:  # with one, it is a kernel of the hub
+        raise UnknownName("model.attention", name, known=known)
 
 
 def check_context(name: str, context_tokens: int) -> Any:

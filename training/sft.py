@@ -96,13 +96,25 @@ def prepare(settings: Sft, *, where: str = "the configuration") -> Ready:
     check_table(table)
     held_out = open_tasks(settings.held_out, table, context_tokens=room) if settings.held_out else {}
     arguments = _arguments(settings, has_gpu=has_gpu, where=where)
+    if arguments.eval_strategy != "no":
+        check_eval(table, facts)
     return Ready(settings, facts, tokenizer, template, held_out, arguments)
 
 
-def check_arguments(settings: Sft, *, where: str) -> None:
-    """Raise UsageError where the trainer would not accept these settings; no table is needed for that."""
+def check_eval(table: Path, facts: Facts) -> None:
+    """Raise UsageError where an eval loss is asked for and the table holds nothing out."""
+    if not facts.rows.get("eval"):
+        advice = "Make the table with --eval-share, or set trainer.eval_strategy=no."
+        raise BadSetting(
+            f"trainer.eval_strategy asks for an eval loss, and {table} holds nothing out. {advice}"
+        )
+    check_table(table, "eval")
+
+
+def check_arguments(settings: Sft, *, where: str) -> Any:
+    """Return trl's SFTConfig; raises UsageError where the trainer would not accept it. No table is needed for that."""
     _check_packing(settings)
-    _arguments(settings, has_gpu=check_device(needs_gpu=settings.needs_gpu, where=where), where=where)
+    return _arguments(settings, has_gpu=check_device(needs_gpu=settings.needs_gpu, where=where), where=where)
 
 
 def _check_packing(settings: Sft) -> None:

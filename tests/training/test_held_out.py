@@ -117,6 +117,9 @@ def test_an_episode_needs_room(tmp_path: Path, tiny: Path, table: Path, copy: Pa
     wide = HeldOut(manifest=str(copy), live=replace(LIVE, completion_tokens=1024))
     with pytest.raises(BadSetting, match=r"held_out\.live\.completion_tokens is 1024"):
         sft.prepare(settings(tmp_path, tiny, table, copy, held_out=wide))
+    silent = HeldOut(manifest=str(copy), reply_tokens=0, live=LIVE)
+    with pytest.raises(BadSetting, match=r"held_out\.reply_tokens is 0"):
+        sft.prepare(settings(tmp_path, tiny, table, copy, held_out=silent))
 
 
 @pytest.mark.slow

@@ -105,6 +105,9 @@ def test_what_does_not_fit_is_refused_before_the_first_episode(tmp_path: Path, t
         ({"context_tokens": 4096}, "was made for 1024"),
         ({"trainer": {"max_length": 4}}, "set by other settings"),
         ({"lessons": str(tmp_path)}, "is no training table"),
+        ({"per_task": 0}, "caps must be 1 or more"),
+        ({"reply_tokens": 0}, "reply_tokens must be 1 or more"),
+        ({"trainer": {"eval_strategy": "epoch"}}, "a round holds nothing out"),
     ):
         with pytest.raises(BadSetting, match=found):
             rft.prepare(settings(tmp_path, tiny, **changed))

@@ -55,6 +55,9 @@ def test_a_file_and_overrides_become_frozen_settings(tmp_path: Path) -> None:
         ("model: some/model", "model is 'some/model'; it must be a mapping"),
         ("model: {name: x, dtype: int8}", "one of 'float32', 'bfloat16'"),
         ("model: {dtype: float32}", "model.name is missing"),
+        ("lora: {rank: 0}", "lora.rank is 0"),
+        ("lora: {dropout: 1}", "lora.dropout 1.0"),
+        ("held_out: {manifest: m, live: {episodes: 0}}", "live.episodes is 0; it must be 1 or more"),
         ("lora: {dropout: none}", "lora.dropout is 'none'; it must be a number"),
         ("[", "cannot be read"),
     ],
@@ -136,7 +139,10 @@ def test_what_the_machine_or_the_model_lacks_is_said(tiny: Path, tmp_path: Path)
             check_device(needs_gpu=True, where="x.yaml")
         with pytest.raises(BadSetting, match="package flash_attn is missing"):
             check_attention("flash_attention_2")
-    check_attention("sdpa")
+    for name in ("sdpa", "eager", "flex_attention", "kernels-community/flash-attn2"):
+        check_attention(name)
+    with pytest.raises(UnknownName, match=r"'spda'\. Did you mean 'sdpa'"):
+        check_attention("spda")
     assert check_context(str(tiny), 1024).hidden_size == 48
     with pytest.raises(BadSetting, match=r"context_tokens is 1025, but .* was made for 1024"):
         check_context(str(tiny), 1025)

@@ -232,6 +232,7 @@ def test_the_command_checks_first_and_begins_nothing_that_does_not_fit(
         (["--set", "trainer.learning_rat=1"], "Did you mean 'learning_rate'"),
         (["--set", "trainer.max_length=1"], "set by other settings"),
         (["--set", "trainer.lr_scheduler_type=steep"], "does not accept"),
+        (["--set", "trainer.eval_strategy=epoch"], "holds nothing out. Make the table with --eval-share"),
         (["--set", "needs_gpu=true"], "needs a GPU" if not torch.cuda.is_available() else "everything"),
         (["--set", "table=nowhere"], "is no training table"),
         (["--set", "oops"], "is no setting"),
