@@ -122,13 +122,13 @@ def from_text(
     Raises:
         BadSetting: A message holds what this form cannot: native calls of tools, or the text of a special token.
     """
-    for history in _histories(played):
+    for history in _histories(played, malformed=malformed):
         messages = [message for message, _ in history]
         if any(message.tool_calls or message.role == "tool" for message in messages):
             raise BadSetting("native calls of tools are learned from token ids only")
         if any(mark in message.content for message in messages for mark in (BEGIN, END, "<|endoftext|>")):
             raise BadSetting("a message holds the text of a special token")
-        muted = [not (read or malformed) for message, read in history if message.role == "assistant"]
+        muted = [not learned for message, learned in history if message.role == "assistant"]
         yield tokens_of(pieces(messages, system=system), tokenizer, muted=muted)
 
 
@@ -156,12 +156,17 @@ def tokens_of(made: Sequence[Piece], tokenizer: Any, *, muted: Sequence[bool] = 
 
 
 def is_of(played: Trajectory, tokenizer: Any) -> bool:
-    """Say whether the trajectory's token ids are this tokenizer's: its first reply decodes to what was recorded."""
+    """Say whether the trajectory's token ids are this tokenizer's: it has them all, and its first reply decodes to
+    what was recorded.
+    """
     first = next((turn for turn in played.turns if turn.output_ids), None)
     if first is None:
         return False
-    seen = (*first.prompt_ids, *first.output_ids)
-    if max(seen) >= len(tokenizer):
+    if any(
+        max(ids, default=0) >= len(tokenizer)
+        for turn in played.turns
+        for ids in (turn.prompt_ids, turn.output_ids)
+    ):
         return False
     return str(tokenizer.decode(list(first.output_ids), skip_special_tokens=True)).strip() == (
         first.reply.content.strip()
@@ -237,8 +242,11 @@ def _turns(played: Trajectory) -> Iterator[tuple[Turn, bool]]:
             yield turn, turn.purpose != "act" or turn is step.action.understood
 
 
-def _histories(played: Trajectory) -> Iterator[list[tuple[Message, bool]]]:
-    """Yield each history at its longest: (message, whether it is a reply that the agent could read)."""
+def _histories(played: Trajectory, *, malformed: bool) -> Iterator[list[tuple[Message, bool]]]:
+    """Yield each history at its longest: (message, whether it is a reply to be learned).
+
+    What a rewritten history repeats was learned where it was said, or is not the policy's.
+    """
     history: list[tuple[Message, bool]] = []
     for turn, read in _turns(played):
         if turn.purpose != "act":
@@ -246,8 +254,8 @@ def _histories(played: Trajectory) -> Iterator[list[tuple[Message, bool]]]:
         if turn.fresh and [m for m, _ in history] != list(turn.messages[: len(history)]):
             yield history
             history = []
-        history.extend((message, True) for message in turn.messages[len(history) if turn.fresh else 0 :])
-        history.append((turn.reply, read))
+        history.extend((message, False) for message in turn.messages[len(history) if turn.fresh else 0 :])
+        history.append((turn.reply, read or malformed))
     if history:
         yield history
 

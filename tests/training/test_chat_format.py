@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.talk import TAIL, talk
 
+from terminal_gym.agents.agent import open_agent
 from terminal_gym.errors import BadSetting
+from terminal_gym.llm.chat import Completion
+from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.dialogue import Message, ToolCall, Turn
+from terminal_gym.trajectory.record import Observation, Step
 from training.chat_format import (
     IGNORED,
     QWEN_SYSTEM,
@@ -26,6 +31,7 @@ from training.chat_format import (
     tokens_of,
 )
 
+HELLO = Path(__file__).parents[1] / "kit" / "tasks" / "hello"
 TALK = [("Do it.\n$ ", "look\n```bash\nls\n```"), ("a.txt\n[exit code 0]", "\n```bash\n<submit>\n```")]
 STOCK = (  # the part of Qwen2.5's template that plain chats use
     "{%- if messages[0]['role'] == 'system' %}"
@@ -93,6 +99,45 @@ def test_a_reply_that_could_not_be_read_is_context_and_not_lesson(tokens: Any) -
         assert "no block" in tokens.decode(made.ids.tolist())
     (both,) = sampled(played, malformed=True)
     assert learned(tokens, both) == ["no block" + TAIL, "```bash\nls\n```" + TAIL]
+
+
+@pytest.mark.parametrize("agent", ["bash", "terminus"])
+def test_an_agent_that_gave_up_on_the_replies_of_a_turn_teaches_none_of_them(tokens: Any, agent: str) -> None:
+    class Babbles:
+        name, context_tokens = "babbles", 10_000
+
+        def complete(self, messages: Any, **_: Any) -> Completion:
+            return Completion(Message("assistant", "no command"), "stop")
+
+        def count_tokens(self, messages: Any) -> int:
+            return 0
+
+    player = open_agent(agent, model=Babbles())
+    player.begin(read_folder(HELLO))
+    action = player.act(Observation("", "", (0, 0)))
+    assert len(action.turns) > 1
+    played = talk(TALK)
+    steps = (Step(action, Observation("", "", (0, 0)), 0.0, 0.0),)
+    (made,) = from_text(replace(played, steps=steps), tokens)
+    assert learned(tokens, made) == []
+    (made,) = from_text(replace(played, steps=steps), tokens, malformed=True)
+    assert learned(tokens, made) == ["no command" + TAIL] * len(action.turns)
+
+
+def test_what_a_rewritten_history_repeats_is_not_learned_again(tokens: Any) -> None:
+    """An agent short of room puts a mark in place of an old output, and goes on."""
+    turns = [
+        ("Do it.", "no block"),
+        ("There was no command.", "```bash\nls\n```"),
+        ("a.txt", "```bash\nmake\n```"),
+    ]
+    played = talk(turns, malformed=frozenset({0}))
+    first, last = played.steps[0].action.turns, played.steps[-1].action.turns[0]
+    again = (*first[0].messages, first[0].reply, Message("user", "[dropped]"), first[1].reply, *last.messages)
+    rewritten = replace(last, messages=again, fresh=True)
+    step = replace(played.steps[-1], action=replace(played.steps[-1].action, turns=(rewritten,)))
+    contexts = list(from_text(replace(played, steps=(played.steps[0], step)), tokens))
+    assert [learned(tokens, one) for one in contexts] == [[turns[1][1] + TAIL], [turns[2][1] + TAIL]]
 
 
 def test_a_rewritten_history_begins_a_new_context_and_teaches_nothing_twice(tokens: Any) -> None:
@@ -194,6 +239,9 @@ def test_ids_of_another_tokenizer_are_known(tokens: Any) -> None:
     step = replace(played.steps[0], action=replace(played.steps[0].action, turns=(turn,)))
     assert is_of(played, tokens)
     assert not is_of(replace(played, steps=(step,)), tokens)
+    beyond = replace(played.turns[1], prompt_ids=(len(tokens),))  # a model has no such row
+    late = replace(played.steps[1], action=replace(played.steps[1].action, turns=(beyond,)))
+    assert not is_of(replace(played, steps=(played.steps[0], late)), tokens)
     assert not is_of(talk(TALK), tokens)
 
 
