@@ -182,13 +182,23 @@ def sft(
     settings = read_config(tuning.Sft, config, overrides(changed))
     ready = tuning.prepare(settings, where=str(config))
     if check:
+        _check_folder(settings, resume=resume)
         show(f"{config}: everything fits; {ready.facts.rows['train']} rows")
         return
     told = tuning.train(ready, resume=resume, say=say)
+    if not tuning.is_first_process():
+        return  # one of them says it
     if json:
         show_json(told)
     else:
         show(f"{told['model']}: {told['steps']} steps, loss {told['first_loss']} to {told['last_loss']}")
+
+
+def _check_folder(settings: Any, *, resume: bool) -> None:
+    from training.settings import plain
+    from training.sft import check_folder
+
+    check_folder(Path(settings.out), plain(settings), resume=resume)
 
 
 @app.command()
@@ -202,13 +212,17 @@ def grpo(
     """Let a model learn on live terminals: groups of attempts at tasks, rewarded by their verdicts."""
     from training import grpo as learning
     from training.settings import read_config
+    from training.sft import is_first_process
 
     settings = read_config(learning.Grpo, config, overrides(changed))
     ready = learning.prepare(settings, where=str(config))
     if check:
+        _check_folder(settings, resume=resume)
         show(f"{config}: everything fits; {len(ready.curriculum.tasks)} tasks")
         return
     told = learning.train(ready, resume=resume, say=say)
+    if not is_first_process():
+        return  # one of them says it
     if json:
         show_json(told)
     else:
@@ -232,6 +246,7 @@ def rft(
     settings = read_config(rounds.Rft, config, overrides(changed))
     rounds.prepare(settings, where=str(config))
     if check:
+        _check_folder(settings, resume=resume)
         show(f"{config}: everything fits")
         return
     told = rounds.train(settings, resume=resume, say=say)

@@ -38,7 +38,7 @@ from training.settings import (
     plain,
     trainer_arguments,
 )
-from training.sft import begin, lora_config, save_tokenizer, tell
+from training.sft import begin, check_folder, lora_config, save_tokenizer, tell
 from training.tokenizers import open_tokenizer
 
 Preset = Literal["dapo", "dr_grpo", "gspo", "grpo"]
@@ -399,14 +399,13 @@ def train(
         SandboxError: The runtime cannot be used, or holds no image of a task.
     """
     settings, out = ready.settings, Path(ready.settings.out)
-    checkpoint = begin(out, plain(settings), resume=resume)
-    # Only the first process looks whether the folder is free: the others touch nothing before it has.
-    ready.arguments.distributed_state.wait_for_everyone()
+    check_folder(out, plain(settings), resume=resume)
     with contextlib.ExitStack() as stack:
         maker = runtime or open_runtime(settings.live.runtime)
         stack.callback(maker.close)
         maker.check()
         maker.reap()
+        checkpoint = begin(out, plain(settings), resume=resume)
         for task in ready.tasks.values():
             maker.build(task.image)
         rank = int(os.environ.get("RANK", "0"))

@@ -116,15 +116,17 @@ def train(
 
     Raises:
         BadSetting: The folder is in the way; or a round's policy passed nothing.
+        SandboxError: The runtime cannot be used.
     """
     out = Path(settings.out)
-    sft.begin(out, plain(settings), resume=resume)
+    sft.check_folder(out, plain(settings), resume=resume)
     told: list[dict[str, Any]] = []
     policy = settings.model.name
     maker = runtime or open_runtime(settings.live.runtime)
     try:
         maker.check()
         maker.reap()
+        sft.begin(out, plain(settings), resume=resume)
         for number in range(settings.rounds):
             folder = out / f"round-{number}"
             told.append({"round": number, "policy": policy, **_rolled_out(settings, folder, policy, maker)})
@@ -191,7 +193,7 @@ def _learned(settings: Rft, number: int, folder: Path, policy: str, say: Callabl
             beside=None if settings.lessons is None else Path(settings.lessons),
         )
     ready = sft.prepare(tuning, where=f"round {number}")
-    return str(sft.train(ready, resume=(Path(tuning.out) / "settings.yaml").is_file(), say=say)["model"])
+    return str(sft.train(ready, resume=(Path(tuning.out) / sft.SETTINGS).is_file(), say=say)["model"])
 
 
 def _choice(settings: Rft) -> Choice:

@@ -16,7 +16,7 @@ import yaml
 from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL
 
-from terminal_gym.errors import BadSetting
+from terminal_gym.errors import BadSetting, UnknownName
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.store import Run, RunWriter
@@ -111,6 +111,15 @@ def test_pass_at_1_rises_from_0_to_1(tmp_path: Path, tiny: Path, table: Path, co
 def test_what_is_learned_from_is_not_held_out(tmp_path: Path, tiny: Path, table: Path) -> None:
     with pytest.raises(BadSetting, match=r"TerminalTraj/hello is held out, and .* learns from it"):
         sft.prepare(settings(tmp_path, tiny, table, HELLO))
+
+
+def test_a_runtime_that_is_not_there_leaves_no_folder(
+    tmp_path: Path, tiny: Path, table: Path, copy: Path
+) -> None:
+    nowhere = HeldOut(manifest=str(copy), live=replace(LIVE, runtime="namespac"))
+    with pytest.raises(UnknownName, match="Did you mean 'namespace'"):
+        sft.train(sft.prepare(settings(tmp_path, tiny, table, copy, held_out=nowhere)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_episode_needs_room(tmp_path: Path, tiny: Path, table: Path, copy: Path) -> None:

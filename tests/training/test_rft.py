@@ -11,7 +11,7 @@ import pytest
 from kit.talk import talk
 
 from terminal_gym.agents import prompts
-from terminal_gym.errors import BadSetting
+from terminal_gym.errors import BadSetting, UnknownName
 from terminal_gym.sandbox.base import Runtime
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.store import Run, RunWriter
@@ -96,6 +96,13 @@ def test_a_policy_that_passes_nothing_has_nothing_to_learn(
     )
     with pytest.raises(BadSetting, match=r"Nothing of .*round-0/run enters the table: 1 failed"):
         rft.train(made, runtime=runtime)
+
+
+def test_a_runtime_that_is_not_there_leaves_no_folder(tmp_path: Path, tiny: Path) -> None:
+    made = settings(tmp_path, tiny, live=Live(runtime="namespac"))
+    with pytest.raises(UnknownName, match="Did you mean 'namespace'"):
+        rft.train(made)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_does_not_fit_is_refused_before_the_first_episode(tmp_path: Path, tiny: Path) -> None:

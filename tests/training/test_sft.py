@@ -193,15 +193,15 @@ def test_two_processes_train_as_one(tmp_path: Path, tiny: Path, table: Path) -> 
     made = settings(tmp_path, tiny, table, trainer={"per_device_train_batch_size": 8, **GENTLE})
     config = config_file(made, tmp_path / "sft.yaml")
     command = [sys.executable, "-m", *TWO_PROCESSES, "-m", "training.sft", "--config", str(config), "--json"]
-    done = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[2],
-        env=os.environ | ON_CPU,
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
+    how: dict[str, Any] = {"cwd": Path(__file__).parents[2], "env": os.environ | ON_CPU, "timeout": 800}
+    how |= {"capture_output": True, "text": True}
+    done = subprocess.run(command, **how)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["steps"] == 3, "both processes spoke"
+    again = subprocess.run(command, **how)
+    assert again.returncode != 0
+    assert again.stderr.count("exists. Go on with it (--resume)") == 2
+    assert "This is a bug" not in again.stderr
     (end,) = [
         one for one in json.loads((tmp_path / "out" / "history.json").read_text()) if "train_loss" in one
     ]
@@ -248,6 +248,37 @@ def test_the_command_checks_first_and_begins_nothing_that_does_not_fit(
         sft.begin(tmp_path / "out", sft.plain(made.settings), resume=False)
     with pytest.raises(BadSetting, match="begun with another context_tokens"):
         sft.begin(tmp_path / "out", sft.plain(replace(made.settings, context_tokens=8)), resume=True)
+
+
+def test_a_folder_in_the_way_is_found_by_the_check_too(
+    tmp_path: Path, tiny: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(config_file(settings(tmp_path, tiny, table), tmp_path / "sft.yaml"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "settings.yaml").write_text("")  # a kill came before the first byte
+    for out, words, found in (
+        ("file", [], "file exists. Go on with it"),
+        ("full", [], "full exists. Go on with it"),
+        ("file/out", [], "file is no folder"),
+        ("full", ["--resume"], "is not whole"),
+    ):
+        for check in (["--check"], []):
+            with pytest.raises(SystemExit, match="2"):
+                main(["train", "sft", "--config", config, "--set", f"out={tmp_path / out}", *words, *check])
+            assert found in capsys.readouterr().err
+
+
+def test_a_trainer_that_cannot_be_made_says_why_and_leaves_no_folder(
+    tmp_path: Path, tiny: Path, table: Path
+) -> None:
+    for changed, found in (
+        ({"lora": Lora(targets="nothing")}, "Target modules.*nothing"),
+        ({"trainer": {"assistant_only_loss": True}}, "The trainer cannot be made"),
+    ):
+        with pytest.raises(BadSetting, match=found):
+            sft.train(sft.prepare(settings(tmp_path, tiny, table, **changed)))
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_table_of_another_tokenizer_and_masks_too_wide_are_refused(
