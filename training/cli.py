@@ -122,6 +122,8 @@ def examples(
         duplicates=duplicates,
         seed=seed,
     )
+    if plot is not None:
+        summary.check_plot(plot)
     made = make_table(
         sources,
         out,

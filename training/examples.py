@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from terminal_gym.errors import BadSetting, StoreError
+from terminal_gym.errors import BadSetting, SchemaMismatch, StoreError
 from terminal_gym.export.released import from_row, read_rows
 from terminal_gym.export.select import Gate, choose
 from terminal_gym.tasks.overlap import Benchmark
@@ -287,7 +287,10 @@ def _attempts(
 
 def _released(source: Path, given: Mapping[str, Labels]) -> Iterator[Attempt]:
     for number, cells in enumerate(read_rows(source)):
-        played = from_row(cells, number=number)
+        try:
+            played = from_row(cells, number=number)
+        except SchemaMismatch as error:
+            raise SchemaMismatch(f"{source}, {error}") from error
         labels = given.get(played.task, Labels())
         yield Attempt(labels, RELEASED, played.task, number, None, None, played)
 

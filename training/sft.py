@@ -359,7 +359,8 @@ def merge(adapter: Path, out: Path) -> None:
     """Write an adapter and its base as one model, which any server loads.
 
     Raises:
-        BadSetting: There is no adapter there, or the folder exists.
+        BadSetting: There is no adapter there, or it or its base cannot be loaded; or the folder exists.
+        StoreError: The folder cannot be written.
     """
     check_versions()
     if out.exists():
@@ -372,11 +373,18 @@ def merge(adapter: Path, out: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     try:
         model = AutoPeftModelForCausalLM.from_pretrained(str(adapter), dtype="auto")
+    except (OSError, ValueError) as error:
+        raise BadSetting(
+            f"{adapter} or the base that it names cannot be loaded: {str(error)[:400]}"
+        ) from error
+    try:
         model.merge_and_unload().save_pretrained(str(draft))
         open_tokenizer(str(adapter)).save_pretrained(str(draft))
         if (adapter / "README.md").is_file():
             shutil.copyfile(adapter / "README.md", draft / "README.md")
         draft.replace(out)
+    except OSError as error:
+        raise StoreError(f"{out} cannot be written: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

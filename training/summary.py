@@ -72,16 +72,23 @@ def card(facts: Facts, told: Told) -> str:
     return "\n".join(lines)
 
 
-def draw(told: Told, facts: Facts, path: Path) -> None:
-    """Draw turns, tokens, domains and what was left out.
-
-    Raises:
-        BadSetting: matplotlib is missing.
-    """
+def check_plot(path: Path) -> None:
+    """Raise BadSetting where nothing can be drawn into that file: matplotlib is missing, or its folder or format."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.backend_bases import FigureCanvasBase
     except ImportError as error:
         raise BadSetting("A plot needs the package matplotlib. pip install matplotlib") from error
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix and path.suffix.removeprefix(".").lower() not in known:
+        raise BadSetting(f"{path} is no picture. Give it one of the endings {', '.join(known)}.")
+    if not path.absolute().parent.is_dir():
+        raise BadSetting(f"{path} cannot be drawn: there is no folder {path.parent}. Make it.")
+
+
+def draw(told: Told, facts: Facts, path: Path) -> None:
+    """Draw turns, tokens, domains and what was left out into a file that `check_plot` takes."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 7), layout="constrained")
     turns, tokens, domains, left_out = figure.subplots(2, 2).flat
     turns.hist([row["turns"] for row in told], bins=30)

@@ -88,7 +88,7 @@ def read_rows(source: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a Parquet or JSON-lines file, one at a time.
 
     Raises:
-        SchemaMismatch: A line is not JSON.
+        SchemaMismatch: A line is not JSON, or the file no Parquet; names it.
         BadSetting: Parquet, and pyarrow is missing.
     """
     if source.suffix in (".jsonl", ".json"):
@@ -97,15 +97,19 @@ def read_rows(source: Path) -> Iterator[Mapping[str, Any]]:
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise SchemaMismatch(f"row {number}: not JSON: {error}") from error
+                    raise SchemaMismatch(f"{source}, row {number}: not JSON: {error}") from error
                 yield row if isinstance(row, dict) else {}
         return
     try:
+        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise BadSetting("Parquet needs the package pyarrow. pip install 'terminal-gym[data]'") from error
-    for batch in pq.ParquetFile(source).iter_batches(64):
-        yield from batch.to_pylist()
+    try:
+        for batch in pq.ParquetFile(source).iter_batches(64):
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise SchemaMismatch(f"{source} cannot be read as Parquet: {error}") from error
 
 
 def _action(text: str, turn: Turn) -> Action:

@@ -196,6 +196,35 @@ def test_released_rows_enter_as_their_publisher_says(tmp_path: Path, tokens: Any
     assert tokens.decode(said) == reply + TAIL
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("torn.parquet", "no", "torn.parquet cannot be read as Parquet"),
+        ("lines.jsonl", "{", r"lines.jsonl, row 0: not JSON"),
+        ("rows.jsonl", "{}", r"rows.jsonl, row 0: 'messages' is None"),
+    ],
+)
+def test_a_file_of_rows_that_is_none_is_named(
+    tmp_path: Path, tokens: Any, name: str, content: str, found: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SchemaMismatch, match=found):
+        make_table([tmp_path / name], tmp_path / "table", tokens, tokenizer_name="tiny")
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_the_table_is_made(
+    tmp_path: Path, tiny: Path, tokens: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path / "run", many(1, tokens=tokens))
+    for plot, found in (("summary.plot", "is no picture"), ("none/summary.png", "there is no folder")):
+        words = ["train", "examples", run, "--out", tmp_path / "table", "--tokenizer", tiny]
+        with pytest.raises(SystemExit, match="2"):
+            main([*map(str, words), "--plot", str(tmp_path / plot)])
+        assert found in capsys.readouterr().err
+        assert not (tmp_path / "table").exists()
+
+
 def test_an_empty_set_is_refused_with_the_reasons(tmp_path: Path, tokens: Any) -> None:
     with pytest.raises(BadSetting, match=r"Nothing of .* enters the table: 1 failed"):
         make(tmp_path / "a", [talk([("Do it.", REPLY)], status="failed")], tokens)

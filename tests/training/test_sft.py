@@ -14,7 +14,7 @@ from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL, talk
 
 from terminal_gym.cli.app import main
-from terminal_gym.errors import BadSetting, UnknownName
+from terminal_gym.errors import BadSetting, StoreError, UnknownName
 from terminal_gym.trajectory.store import RunWriter
 from training import sft
 from training.chat_format import IGNORED
@@ -179,6 +179,15 @@ def test_an_adapter_is_trained_and_merged(tmp_path: Path, tiny: Path, table: Pat
         sft.merge(adapter, tmp_path / "merged")
     with pytest.raises(BadSetting, match="holds no adapter"):
         sft.merge(tiny, tmp_path / "other")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        sft.merge(adapter, tmp_path / "file" / "out")
+    facts = json.loads((adapter / "adapter_config.json").read_text())
+    facts["base_model_name_or_path"] = str(tmp_path / "gone")
+    (adapter / "adapter_config.json").write_text(json.dumps(facts))
+    with pytest.raises(BadSetting, match="or the base that it names cannot be loaded"):
+        sft.merge(adapter, tmp_path / "other")
+    assert not list(tmp_path.glob("*other*"))
 
 
 def config_file(made: Sft, file: Path) -> Path:
