@@ -69,6 +69,9 @@ class Tokens:
     ids: npt.NDArray[np.int32]  # (T,)
     spoken: npt.NDArray[np.bool_]  # (T,), True where the policy spoke and is to learn from it
     logprobs: npt.NDArray[np.float32]  # (T,), of what was sampled, 0 elsewhere
+    replies: npt.NDArray[
+        np.int64
+    ]  # (replies, 2): where each begins and ends, also those that are not learned
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,7 +106,7 @@ def sampled(played: Trajectory, *, malformed: bool = False) -> Iterator[Tokens]:
             draft = draft.upto(turn.kept_ids)
         draft.add(turn.prompt_ids)
         told = turn.logprobs if len(turn.logprobs) == len(turn.output_ids) else ()
-        draft.add(turn.output_ids, spoken=read or malformed, logprobs=told)
+        draft.say(turn.output_ids, learned=read or malformed, logprobs=told)
     if draft.has_learned:
         yield draft.tokens()
 
@@ -151,7 +154,10 @@ def tokens_of(made: Sequence[Piece], tokenizer: Any, *, muted: Sequence[bool] = 
     silent = iter(muted)
     draft = _Draft()
     for piece, ids in zip(made, encoded, strict=True):
-        draft.add(ids, spoken=piece.spoken and not next(silent, False))
+        if piece.spoken:
+            draft.say(ids, learned=not next(silent, False))
+        else:
+            draft.add(ids)
     return draft.tokens()
 
 
@@ -176,7 +182,7 @@ def is_of(played: Trajectory, tokenizer: Any) -> bool:
 def shortened(tokens: Tokens, limit: int, *, end_id: int) -> Tokens | None:
     """Return at most `limit` tokens: the task, then as many of the last turns as there is room for.
 
-    None where the task and the last turn alone need more, or the task has no end to be found.
+    None where the task and the last turn alone need more, nothing is learned, or the task has no end to be found.
 
     Args:
         tokens: A context whose first part is the task.
@@ -185,17 +191,22 @@ def shortened(tokens: Tokens, limit: int, *, end_id: int) -> Tokens | None:
     """
     if len(tokens) <= limit:
         return tokens
-    begins, ends = spans(tokens)
+    if not tokens.spoken.any():
+        return None
+    begins, ends = tokens.replies[:, 0], tokens.replies[:, 1]
     task_ends = np.flatnonzero(tokens.ids[: begins[0]] == end_id) if len(begins) else np.array([])
     if not len(task_ends):
         return None
     task = int(task_ends[-1]) + 1
-    # A tail begins where a reply ended: with the observation that the next one answers.
-    fitting = ends[:-1][len(tokens) - ends[:-1] + task <= limit]
+    # A tail begins where a reply ended, with the observation that the next one answers, and teaches something.
+    last = np.flatnonzero(tokens.spoken)[-1]
+    fitting = np.flatnonzero((len(tokens) - ends + task <= limit) & (ends <= last))
     if not len(fitting):
         return None
-    kept = np.r_[0:task, int(fitting[0]) : len(tokens)]
-    return Tokens(tokens.ids[kept], tokens.spoken[kept], tokens.logprobs[kept])
+    begin = int(ends[fitting[0]])
+    kept = np.r_[0:task, begin : len(tokens)]
+    replies = tokens.replies[fitting[0] + 1 :] - (begin - task)
+    return Tokens(tokens.ids[kept], tokens.spoken[kept], tokens.logprobs[kept], replies)
 
 
 def spans(tokens: Tokens) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -211,6 +222,7 @@ class _Draft:
         self.ids: list[int] = []
         self._spoken: list[bool] = []
         self._logprobs: list[float] = []
+        self._replies: list[tuple[int, int]] = []
         self.has_learned = False
 
     def add(self, ids: Iterable[int], *, spoken: bool = False, logprobs: Sequence[float] = ()) -> None:
@@ -221,10 +233,17 @@ class _Draft:
         self._logprobs.extend(logprobs or [0.0] * count)
         self.has_learned |= spoken and count > 0
 
+    def say(self, ids: Iterable[int], *, learned: bool, logprobs: Sequence[float] = ()) -> None:
+        """Add a reply."""
+        begin = len(self.ids)
+        self.add(ids, spoken=learned, logprobs=logprobs)
+        self._replies.append((begin, len(self.ids)))
+
     def upto(self, count: int) -> _Draft:
         """Return a draft that begins with the first `count` ids, to be read and not learned again."""
         other = _Draft()
         other.add(self.ids[:count])
+        other._replies = [(begin, min(end, count)) for begin, end in self._replies if begin < count]
         return other
 
     def tokens(self) -> Tokens:
@@ -232,6 +251,7 @@ class _Draft:
             np.array(self.ids, dtype=np.int32),
             np.array(self._spoken, dtype=np.bool_),
             np.array(self._logprobs, dtype=np.float32),
+            np.array(self._replies, dtype=np.int64).reshape(-1, 2),
         )
 
 

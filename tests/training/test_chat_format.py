@@ -16,7 +16,7 @@ from terminal_gym.errors import BadSetting
 from terminal_gym.llm.chat import Completion
 from terminal_gym.tasks.catalogue import read_folder
 from terminal_gym.trajectory.dialogue import Message, ToolCall, Turn
-from terminal_gym.trajectory.record import Observation, Step
+from terminal_gym.trajectory.record import Action, Observation, Step
 from training.chat_format import (
     IGNORED,
     QWEN_SYSTEM,
@@ -272,6 +272,35 @@ def test_cutting_keeps_the_task_and_the_tail(tokens: Any, turns: list[tuple[str,
     assert len(cut) <= limit
     assert tokens.decode(cut.ids.tolist()) == fitting[0]
     assert learned(tokens, cut) == texts[1::2][-len(spans(cut)[0]) :]
+
+
+@pytest.mark.parametrize("form", ["sampled", "text"])
+def test_cutting_keeps_the_task_and_not_a_first_reply_that_nobody_could_read(tokens: Any, form: str) -> None:
+    turns = [("Do it.", "no block " * 30), ("There was no command.", "one"), ("1", "two"), ("2", "three")]
+    played = talk(turns, tokens=tokens, malformed=frozenset({0}))
+    (whole,) = sampled(played) if form == "sampled" else from_text(played, tokens)
+    end = tokens.convert_tokens_to_ids(TAIL)
+    cut = shortened(whole, len(whole) - 1, end_id=end)
+    assert cut is not None
+    text = tokens.decode(cut.ids.tolist())
+    assert text.startswith(f"<|im_start|>user\nDo it.{TAIL}\n<|im_start|>user\nThere was no command.")
+    assert learned(tokens, cut) == [f"{said}{TAIL}" for said in ("one", "two", "three")]
+    again = shortened(cut, len(cut) - 1, end_id=end)  # what was kept of a cut one is known too
+    assert again is not None
+    assert learned(tokens, again) == [f"{said}{TAIL}" for said in ("two", "three")]
+
+
+def test_cutting_leaves_a_tail_that_teaches_something_or_none(tokens: Any) -> None:
+    turns = tuple(
+        Turn((Message("user", told),), Message("assistant", said))
+        for told, said in (("1", "x " * 40), ("2", "y"))
+    )
+    first = talk([("Do it.", "one")]).steps[0]
+    gave_up = replace(first, action=Action(text="There was no command.", turns=turns))
+    end = tokens.convert_tokens_to_ids(TAIL)
+    for steps in ((first, gave_up), (gave_up,)):
+        (made,) = from_text(replace(talk(TALK), steps=steps), tokens)
+        assert shortened(made, len(made) - 1, end_id=end) is None
 
 
 def tokens_of_text(tokens: Any, text: str, task: str) -> list[int]:
