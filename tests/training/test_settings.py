@@ -167,3 +167,24 @@ def test_each_published_config_is_read_and_its_trainer_knows_every_key(file: Pat
     assert made.needs_gpu
     assert made.model.name.startswith("Qwen/Qwen2.5-Coder-")
     assert file.name in file.read_text("utf-8")  # the command that it says is its own
+
+
+@pytest.mark.parametrize("words", [[], ["--num_processes", "16", "--parallelism_config_dp_shard_size", "4"]])
+def test_the_launcher_shares_sequences_among_all_processes_with_the_attention_of_the_model(
+    words: list[str],
+) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_extend_env_parallelism_config
+
+    configs = ROOT / "training" / "configs"
+    model = read_config(Sft, configs / "qwen2.5-coder-32b-ulysses.yaml")
+    file = str(configs / "accelerate" / "ulysses.yaml")
+    args = launch_command_parser().parse_args(["--config_file", file, *words, "-m", "training.sft"])
+    args, _, _ = _validate_launch_command(args)
+    told = prepare_extend_env_parallelism_config(args, {})
+    sizes = [int(told[f"PARALLELISM_CONFIG_{name}_SIZE"]) for name in ("DP_REPLICATE", "DP_SHARD", "SP")]
+    assert sizes[0] * sizes[1] * sizes[2] == args.num_processes
+    assert sizes[2] == model.trainer["pad_to_multiple_of"]
+    assert told["PARALLELISM_CONFIG_SP_ATTN_IMPLEMENTATION"] == model.model.attention
+    if words:
+        assert " ".join(words[2:]) in (configs / "qwen2.5-coder-32b-ulysses.yaml").read_text("utf-8")
