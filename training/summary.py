@@ -46,6 +46,8 @@ def card(facts: Facts, told: Told) -> str:
         for split in facts.rows
         if facts.rows[split]
     )
+    alone = sum(row["repository"] == row["task"] for row in told)
+    unknown = f"; of {alone} rows it is not known, and the task stands for it" if alone else ""
     sources = {name: sum(row["source"] == name for row in told) for name in ("sampled", "text")}
     lines = [
         "---",
@@ -54,7 +56,7 @@ def card(facts: Facts, told: Told) -> str:
         "",
         "# Training table",
         "",
-        f"- **Splits**, no repository on both sides: {splits}.",
+        f"- **Splits**, no repository on both sides{unknown}: {splits}.",
         f"- **Tokenizer**: {facts.tokenizer}, fingerprint {facts.fingerprint}; template `{facts.template}`.",
         f"- **Ids**: {sources['sampled']} rows as sampled, {sources['text']} tokenised from text.",
         f"- **Cut** to {facts.max_tokens} tokens: {sum(row['shortened'] for row in told)} rows without their middle.",

@@ -131,6 +131,11 @@ def test_no_repository_is_on_both_sides(tmp_path: Path, tokens: Any) -> None:
     assert held
     assert not train & held
     assert made.facts.rows["train"] + made.facts.rows["eval"] == 40
+    assert "- **Splits**, no repository on both sides: train" in (made.folder / "README.md").read_text(
+        "utf-8"
+    )
+    unknown = make(tmp_path / "unknown", many(4), tokens).folder / "README.md"
+    assert "of 4 rows it is not known, and the task stands for it: train" in unknown.read_text("utf-8")
 
 
 def test_solve_rate_bands_count_all_runs_together(tmp_path: Path, tokens: Any) -> None:
