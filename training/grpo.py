@@ -157,7 +157,7 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
         raise BadSetting(
             f"{found}, context_tokens {settings.context_tokens}: the task has no room. Lower it."
         )
-    settings.live.agent_settings()
+    settings.live.check()
     tokenizer = open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
     _check_end(settings.model.name, tokenizer)

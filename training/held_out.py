@@ -60,7 +60,7 @@ def open_tasks(settings: HeldOut, table: Path, *, context_tokens: int) -> Mappin
     if settings.live.completion_tokens >= context_tokens:
         found = f"held_out.live.completion_tokens is {settings.live.completion_tokens}"
         raise BadSetting(f"{found}, context_tokens {context_tokens}: the task has no room. Lower it.")
-    settings.live.agent_settings()
+    settings.live.check()
     manifest = Path(settings.manifest)
     opened = open_manifest(manifest if manifest.is_file() else [settings.manifest]).tasks()
     tasks = {str(task.ref): task for task in opened}

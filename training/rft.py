@@ -77,11 +77,14 @@ def prepare(settings: Rft, *, where: str = "the configuration") -> None:
     check_device(needs_gpu=settings.needs_gpu, where=where)
     check_attention(settings.model.attention)
     check_context(settings.model.name, settings.context_tokens)
-    if min(settings.rounds, settings.attempts, settings.reply_tokens) < 1 or settings.temperature < 0:
-        raise BadSetting("rounds, attempts and reply_tokens must be 1 or more, temperature 0 or more.")
+    counts = (settings.rounds, settings.attempts, settings.reply_tokens, settings.context_tokens)
+    if min(counts) < 1 or settings.temperature < 0:
+        raise BadSetting(
+            "rounds, attempts, reply_tokens and context_tokens must be 1 or more, temperature 0 or more."
+        )
     if settings.lora is not None and settings.start == "last" and settings.rounds > 1:
         raise BadSetting("Adapters do not stack: with lora, set start to first, or rounds to 1.")
-    settings.live.agent_settings()
+    settings.live.check()
     name, tokenizer = settings.model.name, open_tokenizer(settings.model.name)
     template = chat_format.matching(tokenizer, name=settings.model.template)
     arguments = sft.check_arguments(_tuning(settings, 0, settings.model.name), where=where)

@@ -24,7 +24,7 @@ from terminal_gym.llm.chat import Completion, Sampling, Tool
 from terminal_gym.machine import WarmPool
 from terminal_gym.rollout.episode import run_episode
 from terminal_gym.rollout.place import COLS, ROWS
-from terminal_gym.sandbox.base import Runtime
+from terminal_gym.sandbox.base import Runtime, open_runtime
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.dialogue import Message, Usage
 from terminal_gym.trajectory.record import Action, Observation, Outcome, Trajectory
@@ -78,6 +78,12 @@ class Live:
                 f"live.brief is of the agent bash, and live.agent is {self.agent}. Leave it out."
             )
         return {"brief": True} if self.brief else {}
+
+    def check(self) -> None:
+        """Raise UsageError where the agent has no such setting, or there is no runtime of that name."""
+        self.agent_settings()
+        if self.runtime != "auto":
+            open_runtime(self.runtime).close()
 
 
 def check_tasks(tasks: Iterable[Task]) -> None:

@@ -146,6 +146,10 @@ def _arguments(settings: Sft, *, has_gpu: bool, where: str) -> Any:
         },
     }
     given = {"report_to": "none", "disable_tqdm": True, **settings.trainer}
+    if given.get("activation_offloading") and not has_gpu:
+        raise BadSetting(
+            f"{where}: trainer.activation_offloading needs a GPU, and there is none. Set it to false."
+        )
     return trainer_arguments(SFTConfig, given, ours, where=where)
 
 

@@ -100,8 +100,9 @@ def test_a_policy_that_passes_nothing_has_nothing_to_learn(
 
 def test_a_runtime_that_is_not_there_leaves_no_folder(tmp_path: Path, tiny: Path) -> None:
     made = settings(tmp_path, tiny, live=Live(runtime="namespac"))
-    with pytest.raises(UnknownName, match="Did you mean 'namespace'"):
-        rft.train(made)
+    for begin in (rft.prepare, rft.train):
+        with pytest.raises(UnknownName, match="Did you mean 'namespace'"):
+            begin(made)  # type: ignore[operator]
     assert not (tmp_path / "out").exists()
 
 
@@ -113,7 +114,8 @@ def test_what_does_not_fit_is_refused_before_the_first_episode(tmp_path: Path, t
         ({"trainer": {"max_length": 4}}, "set by other settings"),
         ({"lessons": str(tmp_path)}, "is no training table"),
         ({"per_task": 0}, "caps must be 1 or more"),
-        ({"reply_tokens": 0}, "reply_tokens must be 1 or more"),
+        ({"reply_tokens": 0}, "must be 1 or more"),
+        ({"context_tokens": 0}, "context_tokens must be 1 or more"),
         ({"trainer": {"eval_strategy": "epoch"}}, "a round holds nothing out"),
     ):
         with pytest.raises(BadSetting, match=found):

@@ -302,3 +302,6 @@ def test_a_table_of_another_tokenizer_and_masks_too_wide_are_refused(
         sft.prepare(settings(tmp_path, tiny, table, packing=True, context_tokens=32_768))
     with pytest.raises(UnknownName):
         sft.prepare(settings(tmp_path, tiny, table, trainer={"nothing": 1}))
+    if not torch.cuda.is_available():
+        with pytest.raises(BadSetting, match="activation_offloading needs a GPU"):
+            sft.prepare(settings(tmp_path, tiny, table, trainer={"activation_offloading": True}))
