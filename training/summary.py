@@ -83,8 +83,9 @@ def check_plot(path: Path) -> None:
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix and path.suffix.removeprefix(".").lower() not in known:
         raise BadSetting(f"{path} is no picture. Give it one of the endings {', '.join(known)}.")
-    if not path.absolute().parent.is_dir():
-        raise BadSetting(f"{path} cannot be drawn: there is no folder {path.parent}. Make it.")
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir():
+        raise BadSetting(f"{path} cannot be drawn: {above} is no folder.")
 
 
 def draw(told: Told, facts: Facts, path: Path) -> None:
@@ -104,4 +105,5 @@ def draw(told: Told, facts: Facts, path: Path) -> None:
     reasons = sorted(facts.dropped.items(), key=lambda pair: -pair[1])[:_DOMAINS_DRAWN]
     left_out.barh([why[:40] for why, _ in reasons][::-1], [count for _, count in reasons][::-1])
     left_out.set(title="left out", xlabel="attempts")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

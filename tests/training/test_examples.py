@@ -222,7 +222,7 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_the_table_is_made(
     tmp_path: Path, tiny: Path, tokens: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_of(tmp_path / "run", many(1, tokens=tokens))
-    for plot, found in (("summary.plot", "is no picture"), ("none/summary.png", "there is no folder")):
+    for plot, found in (("summary.plot", "is no picture"), ("run/run.json/summary.png", "is no folder")):
         words = ["train", "examples", run, "--out", tmp_path / "table", "--tokenizer", tiny]
         with pytest.raises(SystemExit, match="2"):
             main([*map(str, words), "--plot", str(tmp_path / plot)])
@@ -282,7 +282,7 @@ def test_the_command_makes_a_table_a_card_and_a_plot(
     tmp_path: Path, tiny: Path, tokens: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_of(tmp_path / "run", many(8, tokens=tokens))
-    table, plot = tmp_path / "table", tmp_path / "summary.png"
+    table, plot = tmp_path / "table", tmp_path / "plots" / "summary.png"
     words = ["train", "examples", run, "--out", table, "--tokenizer", tiny, "--per-task", "1"]
     with pytest.raises(SystemExit, match="0"):
         main([*map(str, words), "--plot", str(plot), "--json"])
