@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from training.settings import NEEDS, plain
@@ -14,7 +15,7 @@ def model_card(settings: Any, facts: Facts, told: dict[str, Any]) -> str:
     from importlib.metadata import version
 
     base = settings.model.name
-    is_name = not base.startswith((".", "/", "~"))
+    is_name = not base.startswith((".", "/", "~")) and not Path(base).exists()
     how = f"LoRA of rank {settings.lora.rank}" if settings.lora else "all weights"
     versions = ", ".join(f"{name} {version(name)}" for name in NEEDS)
     lines = [

@@ -385,7 +385,9 @@ def merge(adapter: Path, out: Path) -> None:
         model.merge_and_unload().save_pretrained(str(draft))
         open_tokenizer(str(adapter)).save_pretrained(str(draft))
         if (adapter / "README.md").is_file():
-            shutil.copyfile(adapter / "README.md", draft / "README.md")
+            card = (adapter / "README.md").read_text("utf-8")
+            card = card.replace("library_name: peft", "library_name: transformers", 1)
+            (draft / "README.md").write_text(card, "utf-8")
         draft.replace(out)
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error.strerror or error}.") from error

@@ -17,11 +17,12 @@ from terminal_gym.cli.app import main
 from terminal_gym.errors import BadSetting, StoreError, UnknownName
 from terminal_gym.trajectory.store import RunWriter
 from training import sft
+from training.cards import model_card
 from training.chat_format import IGNORED
 from training.examples import Choice, make_table
 from training.settings import Lora, Model
 from training.sft import Sft
-from training.table import read_rows
+from training.table import read_facts, read_rows
 
 REPLY = "look\n```bash\ncat /app/{}.txt\n```"
 STEPS = {
@@ -94,6 +95,17 @@ def test_the_loss_goes_down_and_the_model_says_what_it_learned(
     card = (place / "README.md").read_text("utf-8")
     assert f"{told['last_loss']:.4f} at last" in card
     assert json.loads((tmp_path / "out" / "history.json").read_text())[0]["loss"] == told["first_loss"]
+
+
+def test_a_card_names_a_base_of_the_hub_and_no_folder(
+    tmp_path: Path, tiny: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = settings(tmp_path, tiny, table)
+    told = {"steps": 1, "first_loss": None, "last_loss": None, "eval_loss": None}
+    monkeypatch.chdir(tiny.parent)
+    for name, is_there in (("Qwen/Qwen2.5-Coder-7B", True), (str(tiny), False), (f"{tiny.name}/", False)):
+        card = model_card(replace(made, model=Model(name)), read_facts(table), told)
+        assert (f"base_model: {name}" in card) == is_there
 
 
 def test_what_reaches_the_model_is_masked_token_by_token(tmp_path: Path, tiny: Path, table: Path) -> None:
@@ -172,6 +184,9 @@ def test_an_adapter_is_trained_and_merged(tmp_path: Path, tiny: Path, table: Pat
     assert not any("lm_head" in name for name in weights(adapter))
     with pytest.raises(SystemExit, match="0"):
         main(["train", "merge", str(adapter), "--out", str(tmp_path / "merged")])
+    cards = [(folder / "README.md").read_text("utf-8") for folder in (adapter, tmp_path / "merged")]
+    assert ["library_name: peft" in card for card in cards] == [True, False]
+    assert "library_name: transformers" in cards[1]
     before, after = weights(tiny), weights(tmp_path / "merged")
     assert before.keys() == after.keys()
     assert sum(not torch.equal(before[name], after[name]) for name in before) >= 14
