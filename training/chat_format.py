@@ -174,9 +174,10 @@ def is_of(played: Trajectory, tokenizer: Any) -> bool:
         for ids in (turn.prompt_ids, turn.output_ids)
     ):
         return False
-    return str(tokenizer.decode(list(first.output_ids), skip_special_tokens=True)).strip() == (
-        first.reply.content.strip()
-    )
+    said = str(tokenizer.decode(list(first.output_ids), skip_special_tokens=True)).strip()
+    content, calls = first.reply.content.strip(), first.reply.tool_calls
+    # A native call is in the ids, and not in the content.
+    return (content in said and all(call.name in said for call in calls)) if calls else said == content
 
 
 def shortened(tokens: Tokens, limit: int, *, end_id: int) -> Tokens | None:

@@ -245,6 +245,19 @@ def test_ids_of_another_tokenizer_are_known(tokens: Any) -> None:
     assert not is_of(talk(TALK), tokens)
 
 
+def test_native_calls_are_learned_from_their_ids(tokens: Any) -> None:
+    said = 'look\n<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call>'
+    played = talk([("Do it.", said)], tokens=tokens)
+    reply = Message("assistant", "look", (ToolCall("call-0", "bash", '{"command": "ls"}'),))
+    for ids, is_there in (
+        (played.turns[0].output_ids, True),
+        (tuple(tokens("look" + TAIL)["input_ids"]), False),
+    ):
+        turn = replace(played.turns[0], reply=reply, output_ids=ids)
+        step = replace(played.steps[0], action=replace(played.steps[0].action, turns=(turn,)))
+        assert is_of(replace(played, steps=(step,)), tokens) == is_there
+
+
 WORDS = st.text(alphabet=st.sampled_from("ab \n`$é漢"), max_size=12)
 
 
