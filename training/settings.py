@@ -145,6 +145,8 @@ def _value(kind: Any, value: Any, *, where: str, path: str) -> Any:
     plain = {int: int, str: str, bool: bool}.get(kind)
     if plain is not None and (not isinstance(value, plain) or (kind is int and isinstance(value, bool))):
         raise _wrong(where, path, value, {int: "a whole number", str: "text", bool: "true or false"}[kind])
+    if isinstance(value, str) and value.startswith("~/"):  # no shell has seen it
+        return str(Path(value).expanduser())
     if origin is not None and issubclass(origin, Mapping) and not isinstance(value, Mapping):
         raise _wrong(where, path, value, "a mapping")
     return value

@@ -42,6 +42,8 @@ def test_a_file_and_overrides_become_frozen_settings(tmp_path: Path) -> None:
     )
     assert (made.context_tokens, made.packing) == (64, False)
     assert read(tmp_path, CONFIG.replace("{rank: 8}", "null")).lora is None
+    home = read(tmp_path, CONFIG.replace("some/model", "~/model"), out="~/out")
+    assert (home.model.name, home.out) == (str(Path.home() / "model"), str(Path.home() / "out"))
 
 
 @pytest.mark.parametrize(
