@@ -177,17 +177,16 @@ def read_rows(folder: Path, split: str = "train") -> Iterator[dict[str, Any]]:
     path = folder / f"{split}.parquet"
     if not path.is_file():
         return
-    file = _opened(path)
-    missing = {"input_ids", "labels"} - set(file.schema_arrow.names)
-    if missing:
-        raise SchemaMismatch(f"{path} has no column {sorted(missing)[0]!r}. Make the table again.")
-    for batch in file.iter_batches(64):
+    for batch in _batches(path, 64):
         yield from batch.to_pylist()
 
 
-def _opened(path: Path) -> Any:
+def _batches(path: Path, size: int, columns: list[str] | None = None) -> Iterator[Any]:
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        if missing := {"input_ids", "labels"} - set(file.schema_arrow.names):
+            raise SchemaMismatch(f"{path} has no column {sorted(missing)[0]!r}. Make the table again.")
+        yield from file.iter_batches(size, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise SchemaMismatch(f"{path} is no Parquet file: {error}. Make the table again.") from error
 
@@ -202,7 +201,7 @@ def check_table(folder: Path, split: str = "train") -> int:
     path, learned, number = folder / f"{split}.parquet", 0, 0
     if not path.is_file():
         raise BadSetting(f"{path} is missing. Make the table again.")
-    for batch in _opened(path).iter_batches(256, columns=["input_ids", "labels"]):
+    for batch in _batches(path, 256, ["input_ids", "labels"]):
         ids, labels = (batch.column(name) for name in ("input_ids", "labels"))
         same = ids.offsets.to_numpy() == labels.offsets.to_numpy()
         a, b = (column.flatten().to_numpy(zero_copy_only=False) for column in (ids, labels))

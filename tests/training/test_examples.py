@@ -255,9 +255,22 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, tokens: Any) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "train.parquet")
         with pytest.raises(BadSetting, match=found):
             check_table(tmp_path)
-    (tmp_path / "train.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(SchemaMismatch, match="no Parquet"):
-        list(read_rows(tmp_path))
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"input_ids": [[1]]}), file)
+    for read in (check_table, lambda folder: list(read_rows(folder))):
+        with pytest.raises(SchemaMismatch, match="no column 'labels'"):
+            read(tmp_path)
+    rows = [{"input_ids": list(range(4000)), "labels": list(range(4000))}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file)
+    whole = file.read_bytes()
+    for torn in (
+        b"PAR1 no",
+        whole[:4] + b"x" * 60 + whole[64:],
+    ):  # no footer; a footer, and a page overwritten
+        file.write_bytes(torn)
+        for read in (check_table, lambda folder: list(read_rows(folder))):
+            with pytest.raises(SchemaMismatch, match="no Parquet"):
+                read(tmp_path)
 
 
 @pytest.mark.parametrize(
