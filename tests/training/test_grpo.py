@@ -374,7 +374,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(tmp_path: Path, tin
     refused("no table to evaluate on", trainer={"eval_strategy": "steps"})
     refused("more than 0 and less than that", reply_tokens=0)
     refused("more than 0 and less than that", reply_tokens=1024)
-    refused("trainer.seed is 'x'; it must be a number", trainer={"seed": "x"})
+    refused("trainer.seed is 'x'; it must be a whole number", trainer={"seed": "x"})
     for name in ("loss_type", "scale_rewards", "importance_sampling_level"):
         with pytest.raises(UnknownName, match=f"No trainer.{name} is named 'x'"):
             grpo.prepare(settings(tmp_path, tiny, trainer={name: "x"}))
