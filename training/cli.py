@@ -179,6 +179,7 @@ def sft(
 ) -> None:
     """Fine-tune a model on a training table."""
     from training import sft as tuning
+    from training.folder import is_first_process
     from training.settings import read_config
 
     settings = read_config(tuning.Sft, config, overrides(changed))
@@ -188,7 +189,7 @@ def sft(
         show(f"{config}: everything fits; {ready.facts.rows['train']} rows")
         return
     told = tuning.train(ready, resume=resume, say=say)
-    if not tuning.is_first_process():
+    if not is_first_process():
         return  # one of them says it
     if json:
         show_json(told)
@@ -197,8 +198,8 @@ def sft(
 
 
 def _check_folder(settings: Any, *, resume: bool) -> None:
+    from training.folder import check_folder
     from training.settings import plain
-    from training.sft import check_folder
 
     check_folder(Path(settings.out), plain(settings), resume=resume)
 
@@ -213,8 +214,8 @@ def grpo(
 ) -> None:
     """Let a model learn on live terminals: groups of attempts at tasks, rewarded by their verdicts."""
     from training import grpo as learning
+    from training.folder import is_first_process
     from training.settings import read_config
-    from training.sft import is_first_process
 
     settings = read_config(learning.Grpo, config, overrides(changed))
     ready = learning.prepare(settings, where=str(config))

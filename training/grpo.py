@@ -26,6 +26,7 @@ from terminal_gym.tasks.manifest import open_manifest
 from terminal_gym.tasks.task import Task
 from terminal_gym.trajectory.store import Run, RunWriter
 from training import chat_format
+from training.folder import begin, check_folder, held
 from training.rewards import Curriculum, Reward, teaches
 from training.rollout_bridge import Episode, Ids, Live, Rollouts, agreement, check_tasks
 from training.settings import (
@@ -38,7 +39,7 @@ from training.settings import (
     plain,
     trainer_arguments,
 )
-from training.sft import begin, check_folder, lora_config, save_tokenizer, tell
+from training.sft import lora_config, save_tokenizer, tell
 from training.tokenizers import open_tokenizer
 
 Preset = Literal["dapo", "dr_grpo", "gspo", "grpo"]
@@ -406,6 +407,7 @@ def train(
         maker.check()
         maker.reap()
         checkpoint = begin(out, plain(settings), resume=resume)
+        stack.enter_context(held(out))
         for task in ready.tasks.values():
             maker.build(task.image)
         rank = int(os.environ.get("RANK", "0"))

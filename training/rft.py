@@ -29,6 +29,7 @@ from terminal_gym.trajectory.metrics import tally
 from terminal_gym.trajectory.store import Run
 from training import chat_format, sft
 from training.examples import Choice, make_table
+from training.folder import SETTINGS, begin, check_folder, held
 from training.rollout_bridge import Live
 from training.settings import Lora, Model, check_attention, check_context, check_device, check_versions, plain
 from training.sft import Sft
@@ -122,20 +123,23 @@ def train(
         SandboxError: The runtime cannot be used.
     """
     out = Path(settings.out)
-    sft.check_folder(out, plain(settings), resume=resume)
+    check_folder(out, plain(settings), resume=resume)
     told: list[dict[str, Any]] = []
     policy = settings.model.name
     maker = runtime or open_runtime(settings.live.runtime)
     try:
         maker.check()
         maker.reap()
-        sft.begin(out, plain(settings), resume=resume)
-        for number in range(settings.rounds):
-            folder = out / f"round-{number}"
-            told.append({"round": number, "policy": policy, **_rolled_out(settings, folder, policy, maker)})
-            (out / "rounds.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-            say(f"round {number}: {told[-1]['passed']} of {told[-1]['judged']} passed")
-            policy = _learned(settings, number, folder, policy, say)
+        begin(out, plain(settings), resume=resume)
+        with held(out):
+            for number in range(settings.rounds):
+                folder = out / f"round-{number}"
+                told.append(
+                    {"round": number, "policy": policy, **_rolled_out(settings, folder, policy, maker)}
+                )
+                (out / "rounds.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+                say(f"round {number}: {told[-1]['passed']} of {told[-1]['judged']} passed")
+                policy = _learned(settings, number, folder, policy, say)
     finally:
         if runtime is None:
             maker.close()
@@ -196,7 +200,7 @@ def _learned(settings: Rft, number: int, folder: Path, policy: str, say: Callabl
             beside=None if settings.lessons is None else Path(settings.lessons),
         )
     ready = sft.prepare(tuning, where=f"round {number}")
-    return str(sft.train(ready, resume=(Path(tuning.out) / sft.SETTINGS).is_file(), say=say)["model"])
+    return str(sft.train(ready, resume=(Path(tuning.out) / SETTINGS).is_file(), say=say)["model"])
 
 
 def _choice(settings: Rft) -> Choice:

@@ -10,22 +10,19 @@ OUT/history.json           losses
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from terminal_gym.errors import BadSetting, StoreError
 from terminal_gym.tasks.task import Task
 from training import chat_format
 from training.cards import model_card
+from training.folder import begin, check_folder, gone_unless_begun, held
 from training.held_out import HeldOut, measuring, open_tasks
 from training.settings import (
     Lora,
@@ -40,7 +37,6 @@ from training.settings import (
 from training.table import Facts, check_fits, check_table
 from training.tokenizers import open_tokenizer
 
-SETTINGS = "settings.yaml"
 TOLD = ("loss", "eval_loss", "learning_rate", "grad_norm", "reward", "pass@1", "epoch", "train_runtime")
 WIDEST_MASK = 16_384  # tokens: beyond it, an explicit mask over a packed row takes more than 256 MB
 
@@ -179,14 +175,15 @@ def train(
         folder=out,
     ) as measures:
         checkpoint = begin(out, plain(settings), resume=resume)
-        with gone_unless_begun(out, resume=resume):
-            trainer = make_trainer(ready)
-        tell(trainer, say)
-        measures(trainer)
-        if checkpoint is not None:
-            say(f"going on from {checkpoint}")
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return finish(trainer, ready, out)
+        with held(out):
+            with gone_unless_begun(out, resume=resume):
+                trainer = make_trainer(ready)
+            tell(trainer, say)
+            measures(trainer)
+            if checkpoint is not None:
+                say(f"going on from {checkpoint}")
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            return finish(trainer, ready, out)
 
 
 def make_trainer(ready: Ready, *, model: Any = None, callbacks: tuple[Any, ...] = ()) -> Any:
@@ -278,85 +275,6 @@ def save_tokenizer(tokenizer: Any, place: Path, template: str) -> None:
         tokenizer.save_pretrained(str(place))
     finally:
         tokenizer.chat_template = had
-
-
-# ── the folder ──────────────────────────────────────────────────────────────────────────────────
-
-
-def check_folder(out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-    """Raise BadSetting where the folder is in the way; or has other settings; or holds nothing to go on with."""
-    file = out / SETTINGS
-    if not resume:
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-            raise BadSetting(f"{out} exists. Go on with it (--resume), or name a new folder.")
-        above = next(path for path in out.absolute().parents if path.exists())
-        if not above.is_dir():
-            raise BadSetting(f"{out} cannot be made: {above} is no folder. Name another.")
-        return
-    if not file.is_file():
-        raise BadSetting(f"{out} holds no training to go on with: {file} is missing.")
-    before = yaml.safe_load(file.read_text("utf-8"))
-    if not isinstance(before, dict):
-        raise BadSetting(f"{out} holds no training to go on with: {file} is not whole. Remove the folder.")
-    if changed := [key for key in settings if before.get(key) != _as_stored(settings[key])]:
-        raise BadSetting(
-            f"{out} was begun with another {changed[0]}: {before.get(changed[0])!r}. Restore it."
-        )
-
-
-def begin(out: Path, settings: dict[str, Any], *, resume: bool) -> Path | None:
-    """Make the folder, or find the checkpoint to go on from. One process does, of those that train together.
-
-    Raises:
-        BadSetting: As `check_folder`, in all of them.
-        StoreError: The folder cannot be made.
-    """
-    import torch.distributed
-
-    check_folder(out, settings, resume=resume)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()  # none makes the folder before all have looked
-    if resume:
-        return last_checkpoint(out / "checkpoints")
-    if is_first_process():
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / SETTINGS).write_text(yaml.safe_dump(_as_stored(settings), sort_keys=False), "utf-8")
-        except OSError as error:
-            raise StoreError(f"{out} cannot be made: {error.strerror or error}.") from error
-    return None
-
-
-def is_first_process() -> bool:
-    """Say whether this is the process that speaks for all that train together."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextlib.contextmanager
-def gone_unless_begun(out: Path, *, resume: bool) -> Iterator[None]:
-    """Remove the folder of a training whose trainer cannot be made: it would be in the way of the next try.
-
-    Raises:
-        BadSetting: The model or the trainer does not accept what the settings say.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if not resume and is_first_process():
-            shutil.rmtree(out, ignore_errors=True)
-        if isinstance(error, OSError | ValueError | ImportError):
-            raise BadSetting(f"The trainer cannot be made: {error}") from error
-        raise
-
-
-def _as_stored(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last checkpoint that was written to its end, None where there is none: then it begins anew."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def merge(adapter: Path, out: Path) -> None:

@@ -14,9 +14,9 @@ from kit.processes import ON_CPU, TWO_PROCESSES
 from kit.talk import TAIL, talk
 
 from terminal_gym.cli.app import main
-from terminal_gym.errors import BadSetting, StoreError, UnknownName
+from terminal_gym.errors import BadSetting, RunBusy, StoreError, UnknownName
 from terminal_gym.trajectory.store import RunWriter
-from training import sft
+from training import folder, sft
 from training.cards import model_card
 from training.chat_format import IGNORED
 from training.examples import Choice, make_table
@@ -149,7 +149,7 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path: Path, tiny: Path,
     sft.train(sft.prepare(whole))
     cut = settings(tmp_path / "cut", tiny, table, trainer=saving)
     ready = sft.prepare(cut)
-    sft.begin(Path(cut.out), sft.plain(cut), resume=False)
+    folder.begin(Path(cut.out), sft.plain(cut), resume=False)
     trainer = sft.make_trainer(ready, callbacks=(StopAt(4),))
     trainer.train()
     torn = Path(cut.out) / "checkpoints" / "checkpoint-6"  # what a kill while saving leaves
@@ -267,11 +267,22 @@ def test_the_command_checks_first_and_begins_nothing_that_does_not_fit(
         assert found in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     made = sft.prepare(settings(tmp_path, tiny, table))
-    sft.begin(tmp_path / "out", sft.plain(made.settings), resume=False)
+    folder.begin(tmp_path / "out", sft.plain(made.settings), resume=False)
     with pytest.raises(BadSetting, match="exists"):
-        sft.begin(tmp_path / "out", sft.plain(made.settings), resume=False)
+        folder.begin(tmp_path / "out", sft.plain(made.settings), resume=False)
     with pytest.raises(BadSetting, match="begun with another context_tokens"):
-        sft.begin(tmp_path / "out", sft.plain(replace(made.settings, context_tokens=8)), resume=True)
+        folder.begin(tmp_path / "out", sft.plain(replace(made.settings, context_tokens=8)), resume=True)
+
+
+def test_a_training_that_still_goes_on_is_not_gone_on_with_beside_it(
+    tmp_path: Path, tiny: Path, table: Path
+) -> None:
+    ready = sft.prepare(settings(tmp_path, tiny, table, trainer={"max_steps": 1}))
+    out = Path(ready.settings.out)
+    folder.begin(out, sft.plain(ready.settings), resume=False)
+    with folder.held(out), pytest.raises(RunBusy, match="is being written to by process"):
+        sft.train(ready, resume=True)
+    assert sft.train(ready, resume=True)["steps"] == 1
 
 
 def test_a_folder_in_the_way_is_found_by_the_check_too(
