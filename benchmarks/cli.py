@@ -157,7 +157,7 @@ def learning(
     parts: Annotated[
         str,
         typer.Option(help="Of these, sources and left_out: what is run for each seed, in this order."),
-    ] = "base,sft,blind,rft,more,faster,rft_faster",
+    ] = "base,sft,blind,rft,more,faster",
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so long; the same command goes on.")
     ] = None,

@@ -11,7 +11,7 @@ again, so the experiment goes on where it was stopped:
     OUT/tables/NAME/                      tgym train examples: what is learned from
     OUT/seed-S/base/                      the untrained model
     OUT/seed-S/{sft,blind,more,…}/        tgym train sft; more and faster go on from sft without new data
-    OUT/seed-S/{rft,rft_faster}/          tgym train rft: practice of sft on more training tasks, on what passed
+    OUT/seed-S/rft/                       tgym train rft: practice of sft on more training tasks, on what passed
     OUT/seed-S/on-NAME/                   tgym rollout of it on the held-out tasks
 """
 
@@ -177,11 +177,36 @@ class Experiment:
 
     def rft(self, seed: int) -> None:
         """Rounds of practice in live sandboxes, each fine-tuned on the lessons and the sampled ids of what passed."""
-        self._practise(seed, "rft", gently=_GENTLY)
-
-    def rft_faster(self, seed: int) -> None:
-        """As `rft`, at three times its rate: the partner of `faster`."""
-        self._practise(seed, "rft_faster", gently=_FASTER)
+        self._begin(seed)
+        self._fit(seed, "sft", "lessons")
+        settings, out = self.settings, self._place(seed, "rft")
+        live = {"agent": "bash", "brief": True, "runtime": "namespace", "episodes": self._concurrency}
+        asked = {
+            "model": {"name": str(self._model(seed, "sft")), "dtype": "float32"},
+            "manifest": str(self.folder / "tasks" / "practice.jsonl"),
+            "out": str(out),
+            "rounds": settings.practice_rounds,
+            "attempts": settings.practice_attempts,
+            "per_task": 1,  # a task that is solved every time is not to outweigh one that is solved once
+            "lessons": str(self.folder / "tables" / "lessons"),
+            "context_tokens": settings.context,
+            "reply_tokens": _REPLY_TOKENS,
+            "temperature": settings.temperature,
+            "seed": seed,
+            "live": live | {"starts": self._concurrency // 2 + 1, "max_steps": 12},
+            "needs_gpu": False,
+            "trainer": self._trainer(seed, settings.rft_steps, settings.rate * _GENTLY),
+        }
+        last = out / f"round-{settings.practice_rounds - 1}" / "sft" / "history.json"
+        if not last.exists():
+            try:
+                self._train("rft", out, asked)
+            except StageFailed:
+                if not _passed_nothing(out / "rounds.json"):
+                    raise
+                self._say("nothing passed in practice: there is nothing that rft could learn from")
+                return
+        self._examine(seed, "rft", attempts=settings.attempts)
 
     def more(self, seed: int) -> None:
         """The control of `rft`: as many further steps, and no new data."""
@@ -223,38 +248,6 @@ class Experiment:
             self._examine(seed, name, attempts=self.settings.side_attempts)
 
     # ── what stages are made of ─────────────────────────────────────────────────────────────────
-
-    def _practise(self, seed: int, name: str, *, gently: float) -> None:
-        self._begin(seed)
-        self._fit(seed, "sft", "lessons")
-        settings, out = self.settings, self._place(seed, name)
-        live = {"agent": "bash", "brief": True, "runtime": "namespace", "episodes": self._concurrency}
-        asked = {
-            "model": {"name": str(self._model(seed, "sft")), "dtype": "float32"},
-            "manifest": str(self.folder / "tasks" / "practice.jsonl"),
-            "out": str(out),
-            "rounds": settings.practice_rounds,
-            "attempts": settings.practice_attempts,
-            "per_task": 1,  # a task that is solved every time is not to outweigh one that is solved once
-            "lessons": str(self.folder / "tables" / "lessons"),
-            "context_tokens": settings.context,
-            "reply_tokens": _REPLY_TOKENS,
-            "temperature": settings.temperature,
-            "seed": seed,
-            "live": live | {"starts": self._concurrency // 2 + 1, "max_steps": 12},
-            "needs_gpu": False,
-            "trainer": self._trainer(seed, settings.rft_steps, settings.rate * gently),
-        }
-        last = out / f"round-{settings.practice_rounds - 1}" / "sft" / "history.json"
-        if not last.exists():
-            try:
-                self._train("rft", out, asked)
-            except StageFailed:
-                if not _passed_nothing(out / "rounds.json"):
-                    raise
-                self._say(f"nothing passed in practice: there is nothing that {name} could learn from")
-                return
-        self._examine(seed, name, attempts=settings.attempts)
 
     def _control(self, seed: int, name: str, *, gently: float) -> None:
         self._fit(seed, "sft", "lessons")
@@ -417,7 +410,7 @@ class Experiment:
     def _model(self, seed: int, name: str) -> Path:
         """Return the checkpoint of that name."""
         place = self._place(seed, name)
-        if name in ("rft", "rft_faster"):
+        if name == "rft":
             return place / f"round-{self.settings.practice_rounds - 1}" / "sft" / "model"
         return place if name == "base" else place / "model"
 

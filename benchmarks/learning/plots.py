@@ -28,7 +28,6 @@ COLOURS = {
     "more": "#17becf",
     "faster": "#2ca02c",
     "rft": "#d62728",
-    "rft_faster": "#ff7f0e",
 }
 
 

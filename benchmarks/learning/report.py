@@ -17,8 +17,8 @@ from terminal_gym.trajectory.metrics import Tally, by_task, pass_at
 from terminal_gym.trajectory.store import Run
 
 KS = (1, 2, 4, 8, 16)
-MODELS = ("base", "blind", "sft", "more", "faster", "rft", "rft_faster")
-CONTROLS = {"more": "rft", "faster": "rft_faster"}  # as many further steps at the same rate, without new data
+MODELS = ("base", "blind", "sft", "more", "faster", "rft")
+CONTROLS = {"more": "its control", "faster": "its second control, at three times the rate"}  # of rft
 SOURCES = ("verified", "unverified", "judged")  # of (c), see `experiment.py`
 RESAMPLES = 2000
 HALF = (0.2, 0.8)  # solve rates in practice between which a family counts as half solved
@@ -63,13 +63,15 @@ def _domains(folder: Path) -> dict[str, str]:
 def _judge(folder: Path) -> dict[str, int]:
     """Return how code and judge agreed about the teacher that errs."""
     told = {"both_passed": 0, "both_failed": 0, "only_code_passed": 0, "only_model_passed": 0}
-    for run in sorted(folder.glob("noisy-*")):
-        opinions = judgements(run, model="openai/judge")
-        for row in Run(run).standing.values():
-            if (one := opinions.get(row.sha256)) is not None and one.solved is not None:
-                code = row.status == "passed"
-                side = "both" if code == one.solved else "only_code" if code else "only_model"
-                told[f"{side}_{'passed' if code or one.solved else 'failed'}"] += 1
+    run = folder / "noisy"
+    if not (run / "run.json").exists():
+        return told
+    opinions = judgements(run, model="openai/judge")
+    for row in Run(run).standing.values():
+        if (one := opinions.get(row.sha256)) is not None and one.solved is not None:
+            code = row.status == "passed"
+            side = "both" if code == one.solved else "only_code" if code else "only_model"
+            told[f"{side}_{'passed' if code or one.solved else 'failed'}"] += 1
     return told
 
 
@@ -301,18 +303,16 @@ def _findings(results: Mapping[str, Any], found: Mapping[str, Mapping[str, Tasks
         )
         if practised:
             lines.append(f"  Passed in practice: {practised}.")
-    if "rft_faster" in found:
-        rise = difference(found["sft"], found["rft_faster"])
-        lines.append(f"- RFT at three times the rate changes it by {_compared(rise)}.")
-    for control, partner in CONTROLS.items():
+    for control, name in CONTROLS.items():
         if control not in found:
             continue
-        gained = _said(difference(found["sft"], found[control]))
-        lines.append(f"- `{control}`, the control of `{partner}`, as many steps without new data: {gained}.")
-        for practised in ("rft", "rft_faster"):
-            if set(found.get(practised, {})) & set(found[control]):
-                over = _compared(difference(found[control], found[practised]))
-                lines.append(f"  `{practised}` over `{control}`: {over}.")
+        gained = _compared(difference(found["sft"], found[control]))
+        lines.append(
+            f"- `{control}`, {name}, as many further steps without new data, changes it by {gained}."
+        )
+        if set(found.get("rft", {})) & set(found[control]):
+            over = _compared(difference(found[control], found["rft"]))
+            lines.append(f"  RFT over `{control}`: {over}.")
     missing = [name for name in MODELS if name not in found]
     if missing:
         lines.append(f"- Not measured here: {', '.join(missing)}.")

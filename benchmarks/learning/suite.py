@@ -36,7 +36,7 @@ SIZES = {
         sizes=(1,), side_attempts=1,
     ),
 }  # fmt: skip
-PARTS = ("base", "sft", "blind", "rft", "more", "faster", "rft_faster", "sources", "left_out")
+PARTS = ("base", "sft", "blind", "rft", "more", "faster", "sources", "left_out")
 
 
 def numbers(text: str) -> list[int]:
