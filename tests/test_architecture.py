@@ -62,3 +62,20 @@ def test_imports_point_down(path: Path) -> None:
     others -= DOORS.get(path.parent.name, set()) if path.name == "__init__.py" else set()
     wrong = sorted(room for room in others if room and FLOOR_OF[room] <= floor)
     assert not wrong, f"{here or path} must not import {wrong}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    module_of = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
+    known = set(module_of.values())
+    arrows = {
+        module_of[path]: {
+            module
+            for name in imported_by(path)
+            for module in (name, name.rpartition(".")[0])
+            if module in known
+        }
+        for path in FILES
+    }
+    while free := {module for module, others in arrows.items() if not others & arrows.keys() - {module}}:
+        arrows = {module: others for module, others in arrows.items() if module not in free}
+    assert not arrows, f"each of these reaches a circle: {sorted(arrows)}"

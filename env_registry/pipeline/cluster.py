@@ -15,12 +15,12 @@ from typing import Any
 
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Rejected, Row
+from env_registry.pipeline.workers import WORKERS, Work
 from terminal_gym.errors import RuntimeUnavailable, SandboxError, TerminalGymError
 from terminal_gym.rollout.cluster import connected, first_line, known_error, name_of, needs_ray
 
 _CPUS = 0.1  # of an actor, as Ray counts: it waits for sandboxes, which Ray does not see
 _START_S, _CALL_S = 300.0, 60.0
-Work = Callable[[Row], Mapping[str, Any]]
 
 
 @contextmanager
@@ -175,7 +175,6 @@ class Worker:
 
     def ready(self) -> tuple[str, Any]:
         """Open what the stage needs."""
-        from env_registry.pipeline.run import WORKERS
 
         def opened() -> None:
             if not self._settings.work.is_dir():

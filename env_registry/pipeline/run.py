@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from env_registry.pipeline.cluster import crew
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.spent import Spent
 from env_registry.pipeline.stage import STAGES, Row, Table, Told, run_stage
-from terminal_gym.sandbox.base import Runtime, open_runtime
+from env_registry.pipeline.workers import WORKERS, acceptor, builder
 from terminal_gym.trajectory.store import locked
-
-if TYPE_CHECKING:
-    from env_registry.pipeline.images import Images
 
 Progress = Callable[[str, Row], None]
 
@@ -68,8 +64,6 @@ def _on_cluster(
     progress: Callable[[Row], None],
     told: Callable[[str], None],
 ) -> Told:
-    from env_registry.pipeline.cluster import crew
-
     table, items = Table(settings.work, stage), _kept(settings, STAGES[STAGES.index(stage) - 1])
     with crew(address, settings, stage, told=told) as (work, parallel):
         return run_stage(table, items, work, parallel=parallel, progress=progress)
@@ -102,19 +96,8 @@ def _score(settings: Settings, progress: Callable[[Row], None]) -> Told:
 
 def _build(settings: Settings, progress: Callable[[Row], None]) -> Told:
     table = Table(settings.work, "build")
-    with _builder(settings) as work:
+    with builder(settings) as work:
         return run_stage(table, _kept(settings, "score"), work, parallel=settings.parallel, progress=progress)
-
-
-@contextmanager
-def _builder(settings: Settings) -> Iterator[Callable[[Row], Mapping[str, Any]]]:
-    from env_registry.pipeline.build import Builder
-    from env_registry.pipeline.models import metered, opened_model
-    from env_registry.pipeline.repair import model_repair
-
-    asked = settings.build if settings.build.repair_rounds else replace(settings.build, model="")
-    with opened(settings) as runtime, opened_model(asked) as model, held(settings, runtime) as images:
-        yield metered(Builder(settings, runtime, model_repair(model), images=images), model)
 
 
 def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
@@ -130,46 +113,16 @@ def _generate(settings: Settings, progress: Callable[[Row], None]) -> Told:
 
 def _accept(settings: Settings, progress: Callable[[Row], None]) -> Told:
     table = Table(settings.work, "accept")
-    with _acceptor(settings) as work:
+    with acceptor(settings) as work:
         items = _kept(settings, "generate")
         return run_stage(table, items, work, parallel=settings.parallel, progress=progress)
 
 
-@contextmanager
-def _acceptor(settings: Settings) -> Iterator[Callable[[Row], Mapping[str, Any]]]:
-    from env_registry.pipeline.accept import Acceptor
-
-    with opened(settings) as runtime, held(settings, runtime) as images:
-        yield Acceptor(settings, runtime, images=images)
-
-
 _STAGES = {"collect": _collect, "score": _score, "build": _build, "generate": _generate, "accept": _accept}
-WORKERS = {"build": _builder, "accept": _acceptor}  # what does one item; these stages go onto a cluster
 
 
 def _kept(settings: Settings, stage: str) -> list[tuple[str, Row]]:
     return [(row.key, row) for row in Table(settings.work, stage).kept]
-
-
-@contextmanager
-def opened(settings: Settings) -> Iterator[Runtime]:
-    """Lend the runtime that the settings name, once it answers.
-
-    Raises:
-        RuntimeUnavailable: It does not.
-    """
-    with closing(open_runtime(settings.build.runtime)) as runtime:
-        runtime.check()
-        yield runtime
-
-
-@contextmanager
-def held(settings: Settings, runtime: Runtime) -> Iterator[Images]:
-    """Lend what holds the repositories' images on a runtime, within the disk budget of the settings."""
-    from env_registry.pipeline.images import Images
-
-    with closing(Images(settings, runtime, Table(settings.work, "build").kept)) as images:
-        yield images
 
 
 def funnel(settings: Settings) -> dict[str, Any]:

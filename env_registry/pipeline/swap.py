@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from env_registry.pipeline.images import Images
-from env_registry.pipeline.run import held, opened
 from env_registry.pipeline.settings import Settings
 from env_registry.pipeline.stage import Row, Table, Told, run_stage
+from env_registry.pipeline.workers import held, opened
 from terminal_gym.errors import SandboxLost
 from terminal_gym.sandbox.base import Runtime, SandboxSpec
 from terminal_gym.tasks.task import Limits

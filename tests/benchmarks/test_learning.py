@@ -290,6 +290,7 @@ def test_who_chose_the_data_and_what_was_left_out_are_told_or_said_to_be_unknown
 
 
 @pytest.mark.whole
+@pytest.mark.timeout(3600)
 def test_the_loop_runs_stops_and_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("transformers", reason="transformers is not installed")
