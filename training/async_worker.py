@@ -69,9 +69,7 @@ class TerminalWorker:
             from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
             self._sample = RolloutSample
-        self._beat = (
-            time.monotonic()
-        )  # the trainer may have loaded its model for a long time since this was made
+        self._beat = time.monotonic()  # since this was made the trainer has loaded its model
         at_once = max(1, self._episodes // self._group)
         self._workers = ThreadPoolExecutor(self._episodes, thread_name_prefix="tgym-async")
         self._threads = [threading.Thread(target=self._loop, daemon=True) for _ in range(at_once)]
@@ -145,9 +143,7 @@ class TerminalWorker:
     ) -> Iterator[Any]:
         assert self._sample is not None
         if any(len(turn.logprobs) != len(turn.output_ids) for turn in played.turns):
-            advice = (
-                "Have the server tell them (vLLM: --logprobs-mode processed_logprobs, and ask for logprobs)."
-            )
+            advice = "Have the server tell them (vLLM: --logprobs-mode processed_logprobs)."
             raise BadSetting(f"{played.task}: the policy told no log-probabilities of what it said. {advice}")
         prompt = [{"role": "user", "content": played.instruction}]
         contexts: Sequence[chat_format.Tokens] = list(chat_format.sampled(played, malformed=True))

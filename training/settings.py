@@ -240,11 +240,8 @@ def check_versions(needs: Mapping[str, str] = NEEDS) -> None:
         try:
             found = version(name)
         except PackageNotFoundError:
-            advice = (
-                "In a checkout: pip install -e '.[train]'."
-                if name in NEEDS
-                else f"pip install '{name}{wanted}'."
-            )
+            how = "-e '.[train]', in a checkout" if name in NEEDS else f"'{name}{wanted}'"
+            advice = f"pip install {how}."
             raise BadSetting(f"The package {name} is missing. {advice}") from None
         from packaging.specifiers import SpecifierSet
 
