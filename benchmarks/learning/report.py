@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +139,43 @@ def interval(seeds: Mapping[str, Tasks], value: Callable[[Tasks], float]) -> tup
 
 def difference(first: Mapping[str, Tasks], then: Mapping[str, Tasks]) -> tuple[float, float, float]:
     """Return (mean, low, high) of how much pass@1 rose, task by task, in the seeds that have both."""
+    rises = [list(_rises(first[seed], then[seed]).values()) for seed in first if seed in then]
+    return _bootstrapped([(rise,) for rise in rises], lambda rise: _mean(rise))
+
+
+def contrast(
+    first: Mapping[str, Tasks], then: Mapping[str, Tasks], families: Collection[str]
+) -> tuple[float, float, float]:
+    """Return (mean, low, high) of how much more pass@1 rose on the tasks of these families than on the others."""
+    parts = []
+    for seed in (seed for seed in first if seed in then):
+        rises = _rises(first[seed], then[seed])
+        inside = [rise for task, rise in rises.items() if family_of(task) in families]
+        outside = [rise for task, rise in rises.items() if family_of(task) not in families]
+        parts.append((inside, outside))
+    return _bootstrapped(parts, lambda inside, outside: _mean(inside) - _mean(outside))
+
+
+def _rises(first: Tasks, then: Tasks) -> dict[str, float]:
+    return {task: (then[task].solve_rate or 0.0) - (one.solve_rate or 0.0) for task, one in first.items()}
+
+
+def _bootstrapped(
+    seeds: Sequence[tuple[Sequence[float], ...]], value: Callable[..., float]
+) -> tuple[float, float, float]:
+    """Return (mean, low, high) of a value of each seed's lists: seeds are drawn, then within each list."""
     rng = random.Random(0)
-    rises = [
-        [(then[seed][task].solve_rate or 0.0) - (one.solve_rate or 0.0) for task, one in first[seed].items()]
-        for seed in first
-        if seed in then
-    ]
     drawn = sorted(
-        _mean([_mean(rng.choices(chosen, k=len(chosen))) for chosen in rng.choices(rises, k=len(rises))])
+        _mean(
+            [
+                value(*(rng.choices(one, k=len(one)) for one in lists))
+                for lists in rng.choices(seeds, k=len(seeds))
+            ]
+        )
         for _ in range(RESAMPLES)
     )
     low, high = drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
-    return _mean([_mean(rise) for rise in rises]), low, high
+    return _mean([value(*lists) for lists in seeds]), low, high
 
 
 def half_solved(results: Mapping[str, Any], seed: str) -> set[str]:
@@ -379,9 +404,11 @@ def _left_out(results: Mapping[str, Any]) -> str:
             difference(*(_where(rows[row], families, inside=inside) for row in ("nothing", name)))
             for inside in (True, False)
         )
+        more = contrast(rows["nothing"], rows[name], families)
         lines += [
             "",
-            f"- Without {name}: {name} changes by {_said(own)}, the other domains by {_said(rest)}.",
+            f"- Without {name}: {name} changes by {_said(own)}, the other domains by {_said(rest)}; "
+            f"{name} more than they by {_compared(more)}.",
         ]
     return "\n".join([title, "", *lines])
 

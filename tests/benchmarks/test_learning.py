@@ -284,6 +284,7 @@ def test_who_chose_the_data_and_what_was_left_out_are_told_or_said_to_be_unknown
     assert "3 with the judge alone" in told
     assert "| data | 1 | 0.00 | 0.75 |" in told
     assert "Without data: data changes by -1.000 (-1.000 to -1.000), the other domains by -0.250" in told
+    assert "data more than they by -0.750 (-0.750 to -0.750)." in told
 
 
 # ── the whole of it ─────────────────────────────────────────────────────────────────────────────
