@@ -9,7 +9,7 @@ from typing import Literal
 
 from terminal_gym.agents import prompts
 from terminal_gym.agents.terminus import BAD_REPLIES, clipped
-from terminal_gym.errors import BadSetting, ContextFull, ModelRefused
+from terminal_gym.errors import BadSetting, ContextFull
 from terminal_gym.llm import reply
 from terminal_gym.llm.chat import ChatModel, Completion, Sampling, Tool
 from terminal_gym.llm.conversation import Conversation
@@ -73,11 +73,8 @@ class Bash:
         """Ask the model until it gives a command; raises what the model raises."""
         asked = self._messages(self._told(seen))
         for _ in range(BAD_REPLIES):
-            try:
+            with self._talk.giving_up():
                 said = self._ask(asked)
-            except (ContextFull, ModelRefused) as error:
-                error.turns = self._talk.take_turns()
-                raise
             self._calls = said.message.tool_calls
             action, complaint = self._read(said)
             if action is not None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from terminal_gym.agents import prompts
-from terminal_gym.errors import BadSetting, ContextFull, ModelRefused
+from terminal_gym.errors import BadSetting, ContextFull
 from terminal_gym.llm import reply, terminus_xml
 from terminal_gym.llm.chat import ChatModel, Completion, Sampling
 from terminal_gym.llm.conversation import Conversation
@@ -79,11 +79,8 @@ class Terminus:
         """Ask the model until it gives a batch; raises what the model raises."""
         prompt = self._prompt(seen)
         for _ in range(BAD_REPLIES):
-            try:
+            with self._talk.giving_up():
                 said = self._ask(prompt, seen)
-            except (ContextFull, ModelRefused) as error:
-                error.turns = self._talk.take_turns()
-                raise
             read = self._read(said)
             if read.action is not None:
                 return self._done(read.action, read.complaint)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from terminal_gym.errors import ContextFull, ModelRefused
 from terminal_gym.llm.chat import ChatModel, Completion, Sampling, Tool
 from terminal_gym.trajectory.dialogue import Message, Purpose, Turn, common_prefix
 
@@ -75,6 +77,15 @@ class Conversation:
         # The next turn's record cannot lean on the one before it: that was of another conversation.
         self._recorded, self._ids = 0, ()
         return said
+
+    @contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """Hand the calls so far to what is raised, where the model will not go on: they led to no action."""
+        try:
+            yield
+        except (ContextFull, ModelRefused) as error:
+            error.turns = self.take_turns()
+            raise
 
     def take_turns(self) -> tuple[Turn, ...]:
         """Return the calls since the last time this was called."""
