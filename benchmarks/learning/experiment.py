@@ -34,7 +34,7 @@ import yaml
 
 from benchmarks.learning.blind import BlindModel, hide
 from benchmarks.learning.judge import Judge
-from benchmarks.learning.report import SOURCES
+from benchmarks.learning.report import SOURCES, rows_in
 from benchmarks.learning.server import Speaker, serving
 from benchmarks.learning.teacher import Teacher
 from benchmarks.learning.tiny import make_model, make_tokenizer
@@ -123,8 +123,8 @@ class Experiment:
 
     def prepare(self) -> None:
         """Tasks, the teacher's trajectories, the tokenizer, and the table of lessons."""
-        kinds = [word for family in self.settings.families for word in ("--family", family)]
         asked = self.settings
+        kinds = [word for family in asked.families for word in ("--family", family)]
         counts = {"train": max(asked.lessons + asked.practice, asked.noisy), "test": asked.test}
         for split, count in counts.items():
             with self._whole(self.folder / "tasks" / split) as draft:
@@ -231,7 +231,7 @@ class Experiment:
                 }[source]
                 name = f"{source}-{size}"
                 self._table(name, [run], *options, "--per-domain", str(size))
-                if (rows := self._rows(name)) != size * len(self.domains()):
+                if (rows := rows_in(self.folder / "tables" / name)) != size * len(self.domains()):
                     raise StageFailed(
                         f"Of {run.name}, {source} gave {rows} rows and not {size} of each domain: raise `noisy`."
                     )
@@ -335,10 +335,6 @@ class Experiment:
                     "--tokenizer", str(self.folder / "tokenizer"), "--max-tokens", str(self.settings.context),
                     *options,
                 )  # fmt: skip
-
-    def _rows(self, table: str) -> int:
-        facts = json.loads((self.folder / "tables" / table / "table.json").read_text("utf-8"))
-        return int(facts["rows"]["train"])
 
     def _fit(
         self,

@@ -42,15 +42,20 @@ def collect(folder: Path) -> dict[str, Any]:
             "rounds": _rounds(place / "rft" / "rounds.json"),
         }
     taught = [_counts(run) for run in sorted(folder.glob("teacher-*")) if (run / "run.json").exists()]
-    tables = sorted((folder / "tables").glob("*/table.json"))
+    tables = sorted(file.parent for file in (folder / "tables").glob("*/table.json"))
     return {
         "settings": json.loads((folder / "settings.json").read_text("utf-8")),
         "teacher": {"tasks": {task: counts for run in taught for task, counts in run["tasks"].items()}},
         "domains": _domains(folder),
-        "tables": {file.parent.name: json.loads(file.read_text("utf-8"))["rows"]["train"] for file in tables},
+        "tables": {table.name: rows_in(table) for table in tables},
         "judge": _judge(folder),
         "seeds": seeds,
     }
+
+
+def rows_in(table: Path) -> int:
+    """Return how many rows a training table has."""
+    return int(json.loads((table / "table.json").read_text("utf-8"))["rows"]["train"])
 
 
 def _domains(folder: Path) -> dict[str, str]:
@@ -133,8 +138,7 @@ def interval(seeds: Mapping[str, Tasks], value: Callable[[Tasks], float]) -> tup
     rng = random.Random(0)
     listed = [list(tasks.values()) for tasks in seeds.values()]
     drawn = sorted(_mean([value(_again(rng.choice(listed), rng)) for _ in listed]) for _ in range(RESAMPLES))
-    low, high = drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
-    return _mean([value(tasks) for tasks in seeds.values()]), low, high
+    return _mean([value(tasks) for tasks in seeds.values()]), *_middle(drawn)
 
 
 def difference(first: Mapping[str, Tasks], then: Mapping[str, Tasks]) -> tuple[float, float, float]:
@@ -174,8 +178,12 @@ def _bootstrapped(
         )
         for _ in range(RESAMPLES)
     )
-    low, high = drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
-    return _mean([value(*lists) for lists in seeds]), low, high
+    return _mean([value(*lists) for lists in seeds]), *_middle(drawn)
+
+
+def _middle(drawn: Sequence[float]) -> tuple[float, float]:
+    """Return the bounds of 95 % of sorted values."""
+    return drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES) - 1]
 
 
 def half_solved(results: Mapping[str, Any], seed: str) -> set[str]:
