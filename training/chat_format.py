@@ -69,9 +69,7 @@ class Tokens:
     ids: npt.NDArray[np.int32]  # (T,)
     spoken: npt.NDArray[np.bool_]  # (T,), True where the policy spoke and is to learn from it
     logprobs: npt.NDArray[np.float32]  # (T,), of what was sampled, 0 elsewhere
-    replies: npt.NDArray[
-        np.int64
-    ]  # (replies, 2): where each begins and ends, also those that are not learned
+    replies: npt.NDArray[np.int64]  # (replies, 2): where each begins and ends, learned or not
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -147,7 +147,6 @@ def prepare(settings: Grpo, *, where: str = "the configuration") -> Ready:
     has_gpu = check_device(needs_gpu=settings.needs_gpu, where=where)
     check_attention(settings.model.attention)
     check_context(settings.model.name, settings.context_tokens)
-    open_runtime(settings.live.runtime).close()  # that there is one of that name
     if settings.vllm is not None:
         check_versions({"vllm": ">=0.22,<=0.31.0"})  # what trl 1.16 was made for
     if not 0 < settings.reply_tokens < settings.context_tokens:
